@@ -1,0 +1,63 @@
+package mail
+
+import "io"
+
+// Span is a range of octets of the content.
+type Span struct{ Start, End int64 }
+
+// Len is the number of octets.
+func (s Span) Len() int64 { return s.End - s.Start }
+
+// Field is one header field as it stands in the content: nothing is unfolded or
+// decoded before somebody asks.
+type Field struct {
+	Name string // as written, without the colon and white space before it
+	Span Span   // from the first octet of the name to the end of its last line, line break included
+	Raw  []byte // the octets of Span; shared, not to be changed
+}
+
+// Header is a header section: its fields in the order in which they stand.
+type Header []Field
+
+// Part is one entity of the tree that MIME makes of a message (RFC 2045,
+// section 2.4). Parts[0] is the message itself.
+type Part struct {
+	Index    int
+	Parent   int    // index in Message.Parts; -1 for the message itself
+	Depth    int    // 0 for the message itself
+	Path     string // "1", "2.1": as IMAP counts (RFC 3501, section 6.4.5); a message without parts is "1"
+	Span     Span   // header and body, without the line break that belongs to the boundary
+	Body     Span
+	Header   Header
+	Children []int
+
+	MediaType   string            // "text/plain", in lower case: what the reader took it for
+	Params      map[string]string // of Content-Type; names in lower case, RFC 2231 decoded
+	Encoding    string            // Content-Transfer-Encoding in lower case; "" is 7bit
+	Disposition string            // "attachment", "inline" or ""
+	Names       []string          // every name that a client may give the part, decoded; the first is the likeliest
+
+	content Content // where Body lies
+	inline  bool
+}
+
+// Oddity is something in a message's form that a standard forbids or that two
+// readers would take differently.
+type Oddity struct {
+	Symbol   string // "MIME_BOUNDARY_MISSING"; the catalogue is in oddity.go
+	Evidence string // bounded, printable
+	Part     string // path of the part; "" for the message
+}
+
+// Limits bound what the reader does with one message.
+type Limits struct {
+	Depth       int   // nesting of parts
+	Parts       int   // in all
+	HeaderBytes int64 // of one header section that is looked at
+	Fields      int   // of one header section
+}
+
+// DefaultLimits serve for any real message many times over.
+var DefaultLimits = Limits{Depth: 32, Parts: 1000, HeaderBytes: 256 << 10, Fields: 2000}
+
+var _ io.Reader // the reader of a part's decoded body is in read.go
