@@ -1,7 +1,5 @@
 package mail
 
-import "io"
-
 // Span is a range of octets of the content.
 type Span struct{ Start, End int64 }
 
@@ -37,8 +35,11 @@ type Part struct {
 	Disposition string            // "attachment", "inline" or ""
 	Names       []string          // every name that a client may give the part, decoded; the first is the likeliest
 
+	// Detached says that the part lies in a message/rfc822 that was itself
+	// encoded: its spans then count in the decoded octets, not in the message.
+	Detached bool
+
 	content Content // where Body lies
-	inline  bool
 }
 
 // Oddity is something in a message's form that a standard forbids or that two
@@ -59,5 +60,3 @@ type Limits struct {
 
 // DefaultLimits serve for any real message many times over.
 var DefaultLimits = Limits{Depth: 32, Parts: 1000, HeaderBytes: 256 << 10, Fields: 2000}
-
-var _ io.Reader // the reader of a part's decoded body is in read.go
