@@ -22,7 +22,8 @@ func (c *Composer) cutForged(edits []edit, h mail.Header) []edit {
 
 // forged says whether f has one of our names, or claims to hold our results.
 func (c *Composer) forged(f mail.Field) bool {
-	switch name := f.Name; {
+	// QUIRK: white space before the colon is not allowed, and ignored by all.
+	switch name := strings.TrimSpace(f.Name); {
 	case hasPrefixFold(name, "X-Postern-"):
 		return true
 	case hasPrefixFold(name, "X-Spam-"):

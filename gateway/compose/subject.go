@@ -9,8 +9,8 @@ import (
 	"postern/gateway/mail"
 )
 
-// maxTag is the length of a subject tag in characters. Encoded they are 720
-// octets at most, so that the line holds them.
+// maxTag is the length of a subject tag in characters. Encoded they are 876
+// octets at most, so that a line holds them.
 const maxTag = 60
 
 // newTag is the tag for v's subject without the space behind it; "" is none.
