@@ -34,7 +34,7 @@ func (c *Composer) Alert(a Alert) mail.Content {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	return mail.Bytes(append(b, quotedPrintable(strings.ToValidUTF8(text, "?"))...))
+	return mail.Bytes(append(b, quotedPrintable(text)...))
 }
 
 // printableRune leaves out what can't be seen, but keeps lines and tabs.
