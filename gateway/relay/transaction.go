@@ -1,0 +1,442 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"postern/gateway/mail"
+)
+
+// maxGroup is how many commands are sent before their answers are read: so few
+// that neither side's buffers can fill while it waits for the other (RFC 2920,
+// section 3.1).
+const maxGroup = 100
+
+// errStale says that a connection that was used before turned out to be closed,
+// and that nothing of the content was sent.
+var errStale = errors.New("the connection was closed meanwhile")
+
+// transaction is one mail transaction (RFC 5321, section 3.3) on one connection.
+// Without content it ends behind RCPT, and only asks.
+type transaction struct {
+	delivery *delivery
+	conn     *conn
+	utf8     bool // with the SMTPUTF8 parameter
+
+	rcpts    []int // indexes of the recipients asked for, in order of RCPT
+	accepted []int // those of them that wait for the answer to the final dot
+	suspect  []int // those refused with 5.7.x, which may be meant for us
+	refusals []mail.Reply
+	begun    bool // MAIL was accepted
+	data     int  // code of the answer to DATA; 0 where it was not sent
+	mute     bool // answers are read, but no longer mean anything
+}
+
+func (t *transaction) job() *Job { return &t.delivery.job }
+
+// run carries the transaction out and records what becomes of each recipient.
+// An error is about the host, and holds for all that have no outcome yet.
+func (t *transaction) run(ctx context.Context) error {
+	t.admit()
+	if len(t.rcpts) == 0 {
+		return nil
+	}
+	free := t.conn.bind(ctx)
+	err := t.upToData(ctx)
+	sent := err == nil && len(t.accepted) > 0 && t.data == 354
+	if sent {
+		err = t.send(ctx)
+		sent = err == nil
+	} else {
+		t.withdraw(ctx)
+	}
+	free()
+	if sent && len(t.accepted) > 0 {
+		t.answers()
+	}
+	if err == nil && len(t.suspect) > 0 {
+		t.examine(ctx)
+	}
+	return t.hostError(err)
+}
+
+// hostError words an error of the connection as one of the host.
+func (t *transaction) hostError(err error) error {
+	var known *hopError
+	if err == nil || err == errStale || errors.As(err, &known) {
+		return err
+	}
+	return &hopError{status: Down, err: err}
+}
+
+// admit decides whom to ask for: what the host can't carry is refused without
+// being sent.
+func (t *transaction) admit() {
+	j, caps := t.job(), t.conn.caps
+	t.utf8 = caps.SMTPUTF8 && (j.SMTPUTF8 || !j.ReversePath.ASCII())
+	for i, rcpt := range j.Recipients {
+		switch {
+		case t.delivery.done[i]:
+		case !wholesome(j.ReversePath) || !wholesome(rcpt):
+			t.refuse(i, Outcome{Reply: mail.Reply{Code: 553, Enhanced: "5.1.3", Text: "The address can't be written"}})
+		case j.Content != nil && caps.Size > 0 && j.Content.Size() > caps.Size:
+			t.refuse(i, Outcome{TooBig: true, Reply: mail.Reply{Code: 552, Enhanced: "5.3.4",
+				Text: "Message too big: the limit is " + strconv.FormatInt(caps.Size, 10) + " octets"}})
+		case !caps.SMTPUTF8 && !(rcpt.ASCII() && j.ReversePath.ASCII()):
+			t.refuse(i, Outcome{Reply: mail.Reply{Code: 550, Enhanced: "5.6.7", Text: "The next hop takes no internationalized addresses"}})
+		default:
+			t.rcpts = append(t.rcpts, i)
+			t.utf8 = t.utf8 || !rcpt.ASCII()
+		}
+	}
+}
+
+// wholesome says that nothing in a can end the command that it stands in. An
+// address that was parsed never does; one that was made otherwise might.
+func wholesome(a mail.Address) bool {
+	for _, c := range []byte(a.Local) {
+		if c < ' ' || c == 0x7f {
+			return false
+		}
+	}
+	for _, c := range []byte(a.Domain) {
+		if c <= ' ' || c == '<' || c == '>' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *transaction) refuse(i int, o Outcome) {
+	o.Status = Refused
+	t.delivery.settle(t.conn.name, i, o)
+}
+
+// upToData sends MAIL, RCPT for each recipient, and DATA, in groups where the
+// host takes them so and one by one elsewhere. DATA goes with the group: the
+// recipients are known in most cases, and that spares a round trip. What
+// becomes of a DATA that nobody was accepted for is withdraw's concern.
+func (t *transaction) upToData(ctx context.Context) error {
+	group := 1
+	if t.conn.caps.Pipelining {
+		group = maxGroup
+	}
+	t.conn.uses++
+	last := len(t.rcpts) + 1
+	for next := 0; next <= last && !t.mute; {
+		end := min(next+group, last+1)
+		if next == last && len(t.accepted) == 0 {
+			break // nobody to send it to
+		}
+		for i := next; i < end; i++ {
+			t.queue(i)
+		}
+		if err := t.exchange(ctx, next, end); err != nil {
+			return err
+		}
+		next = end
+	}
+	return nil
+}
+
+// queue queues the i-th command.
+func (t *transaction) queue(i int) {
+	c, j := t.conn, t.job()
+	switch {
+	case i == 0:
+		c.queue("MAIL FROM:<", j.ReversePath.String(), ">", t.parameters())
+	case i <= len(t.rcpts):
+		c.queue("RCPT TO:<", j.Recipients[t.rcpts[i-1]].String(), ">")
+	case j.Content == nil:
+		c.queue("RSET")
+	default:
+		c.queue("DATA")
+	}
+}
+
+// parameters are those of MAIL.
+func (t *transaction) parameters() string {
+	var p string
+	c, j := t.conn, t.job()
+	if c.caps.SizeOffered && j.Content != nil {
+		p = " SIZE=" + strconv.FormatInt(j.Content.Size(), 10)
+	}
+	if c.caps.EightBit && j.EightBit {
+		p += " BODY=8BITMIME"
+	}
+	if t.utf8 {
+		p += " SMTPUTF8"
+	}
+	return p
+}
+
+// exchange sends what is queued and reads the answers to the commands from
+// next to before end.
+func (t *transaction) exchange(ctx context.Context, next, end int) error {
+	c := t.conn
+	if err := c.send(ctx, c.timeouts.Command); err != nil {
+		return t.broken(err)
+	}
+	var failed error
+	for i := next; i < end; i++ {
+		timeout := c.timeouts.Command
+		if i > len(t.rcpts) {
+			timeout = c.timeouts.Data
+		}
+		rep, err := c.receive(ctx, timeout)
+		if err != nil {
+			return t.broken(err)
+		}
+		if rep.code == 421 { // the server closes: nothing follows
+			return t.closing(i, rep)
+		}
+		if err := t.take(i, rep); err != nil {
+			failed, t.mute = err, true
+		}
+	}
+	return failed
+}
+
+// broken tells a connection that was closed while nobody used it from a host
+// that does not answer.
+func (t *transaction) broken(err error) error {
+	if t.conn.uses > 1 && !timedOut(err) {
+		return errStale
+	}
+	return err
+}
+
+func (t *transaction) closing(i int, rep reply) error {
+	t.conn.sick = true
+	if i == 0 && t.conn.uses > 1 {
+		return errStale
+	}
+	return &hopError{status: Down, reply: rep.reply(), err: errors.New("the next hop closes the session")}
+}
+
+// take looks at the answer to the i-th command. An error ends the transaction.
+func (t *transaction) take(i int, rep reply) error {
+	if i > len(t.rcpts) && t.job().Content != nil {
+		t.data = rep.code
+	}
+	switch {
+	case i == 0:
+		return t.takeMail(rep)
+	case t.mute:
+		return nil
+	case i <= len(t.rcpts):
+		return t.takeRcpt(t.rcpts[i-1], rep)
+	case t.job().Content == nil:
+		return t.takeReset(rep)
+	}
+	return t.takeData(rep)
+}
+
+// takeMail looks at the answer to MAIL. Of its 5yz only three are about the
+// message: all others are a refusal of us.
+func (t *transaction) takeMail(rep reply) error {
+	if rep.positive() {
+		t.begun = true
+		return nil
+	}
+	r := rep.reply()
+	if !rep.permanent() || r.Code != 552 && r.Enhanced != "5.1.7" && r.Enhanced != "5.1.8" {
+		return t.unexpected(rep, "MAIL")
+	}
+	for _, i := range t.rcpts {
+		t.answer(i, r)
+	}
+	t.mute = true
+	return nil
+}
+
+// unexpected is an answer that ends the transaction: a 4yz or 5yz as refusal
+// says, and anything else from a server that can't be followed.
+func (t *transaction) unexpected(rep reply, command string) error {
+	if rep.code/100 < 4 {
+		t.conn.sick = true
+		return &hopError{status: Down, reply: rep.reply(), err: fmt.Errorf("unexpected answer to %s", command)}
+	}
+	return refusal(rep, command)
+}
+
+func (t *transaction) takeRcpt(i int, rep reply) error {
+	switch {
+	case rep.positive() && t.job().Content == nil:
+		t.answer(i, rep.reply())
+	case rep.positive():
+		t.accepted = append(t.accepted, i)
+	case rep.code/100 == 3:
+		return t.unexpected(rep, "RCPT")
+	default:
+		if r := rep.reply(); security(r) {
+			t.suspect, t.refusals = append(t.suspect, i), append(t.refusals, r)
+		} else {
+			t.answer(i, r)
+		}
+	}
+	return nil
+}
+
+func (t *transaction) takeReset(rep reply) error {
+	t.begun = false
+	t.conn.sick = t.conn.sick || !rep.positive()
+	return nil
+}
+
+func (t *transaction) takeData(rep reply) error {
+	switch {
+	case len(t.accepted) == 0 || rep.code == 354:
+		return nil
+	case rep.code/100 < 4:
+		return t.unexpected(rep, "DATA")
+	}
+	r := rep.reply()
+	for _, i := range t.accepted {
+		t.answer(i, r)
+	}
+	t.accepted = nil
+	return nil
+}
+
+// answer records the host's reply for one recipient.
+func (t *transaction) answer(i int, r mail.Reply) {
+	t.delivery.settle(t.conn.name, i, outcomeOf(r))
+}
+
+// outcomeOf is what a reply means for a recipient. A 552 is about the message's
+// size unless it says that it is about the mailbox's.
+func outcomeOf(r mail.Reply) Outcome {
+	o := Outcome{Reply: r}
+	switch {
+	case r.Positive():
+		o.Status = Taken
+	case r.Code == 421:
+		o.Status, o.Err = Down, errors.New("the next hop closes the session")
+	case r.Transient():
+		o.Status = Later
+	case r.Permanent():
+		o.Status = Refused
+		o.TooBig = r.Code == 552 && r.Enhanced != "5.2.2" || r.Enhanced == "5.3.4"
+	default:
+		o.Status, o.Err = Down, errors.New("unexpected answer")
+	}
+	return o
+}
+
+// withdraw ends a transaction that has nobody to be sent to. A server that went
+// to DATA all the same gets a final dot at once (RFC 2920, section 3.1), and
+// whatever it says to that, nothing was delivered.
+func (t *transaction) withdraw(ctx context.Context) {
+	c := t.conn
+	if !c.sick && t.data == 354 {
+		c.queue(".")
+		err := c.send(ctx, c.timeouts.Command)
+		var rep reply
+		if err == nil {
+			rep, err = c.receive(ctx, c.timeouts.Data)
+		}
+		c.sick = c.sick || err != nil || rep.code/100 < 4 || rep.code == 421
+	}
+	if t.begun {
+		c.reset(ctx)
+	}
+}
+
+// send writes the content and the final dot. Without an error all of it was
+// handed to the network.
+func (t *transaction) send(ctx context.Context) error {
+	c, content := t.conn, t.job().Content
+	w := newDotWriter(func(b []byte) error {
+		if err := c.until(ctx, c.timeouts.Block); err != nil {
+			return err
+		}
+		_, err := c.Write(b)
+		return err
+	})
+	defer w.free()
+	_, err := content.WriteTo(w)
+	if err == nil {
+		err = w.end(content)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case w.err != nil:
+		return t.cutOff(w.err)
+	}
+	c.abort()
+	o := Outcome{Status: Later, Reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "The message can't be read"}, Err: err}
+	if errors.Is(err, errNotStrict) {
+		o.Status, o.Reply = Refused, mail.Reply{Code: 554, Enhanced: "5.6.0", Text: "The message has bare line ends or a NUL"}
+	}
+	for _, i := range t.accepted {
+		t.delivery.settle(c.name, i, o)
+	}
+	t.accepted, t.delivery.stuck = nil, true
+	return nil
+}
+
+// cutOff is what a connection that broke within the content means. A server
+// that had enough may have said so before it closed.
+func (t *transaction) cutOff(err error) error {
+	c := t.conn
+	defer c.abort()
+	if timedOut(err) {
+		return c.fault("write content", err)
+	}
+	_ = c.SetDeadline(time.Now().Add(quitTimeout))
+	rep, readErr := c.await()
+	if readErr != nil || rep.code/100 < 4 || rep.code == 421 {
+		return c.fault("write content", err)
+	}
+	r := rep.reply()
+	for _, i := range t.accepted {
+		t.answer(i, r)
+	}
+	t.accepted = nil
+	return nil
+}
+
+// security says that a reply is a refusal by policy (RFC 3463, section 3.8).
+func security(r mail.Reply) bool {
+	return r.Permanent() && len(r.Enhanced) > 4 && r.Enhanced[:4] == "5.7."
+}
+
+// examine finds out whom a refusal by policy is meant for. A server must take
+// mail for postmaster (RFC 5321, section 4.5.1): where it refuses that too, and
+// the null reverse-path with it, it wants nothing from us.
+func (t *transaction) examine(ctx context.Context) {
+	meant := map[string]bool{} // for us, by domain
+	for n, i := range t.suspect {
+		rcpt, r := t.job().Recipients[i], t.refusals[n]
+		domain := rcpt.DomainKey()
+		us, known := meant[domain]
+		if !known {
+			us = isPostmaster(rcpt) || t.refusesPostmaster(ctx, rcpt.Domain)
+			meant[domain] = us
+		}
+		o := outcomeOf(r)
+		if us {
+			o.Status, o.TooBig, o.Err = Down, false, errors.New("the next hop refuses this gateway")
+		}
+		t.delivery.settle(t.conn.name, i, o)
+	}
+}
+
+func (t *transaction) refusesPostmaster(ctx context.Context, domain string) bool {
+	if t.conn.sick || t.delivery.waiting {
+		return true // it can't be asked: who is Down is tried again, and asked then
+	}
+	d := newDelivery(t.delivery.relay, Job{Recipients: []mail.Address{{Local: "postmaster", Domain: domain}}})
+	probe := transaction{delivery: d, conn: t.conn}
+	err := probe.run(ctx)
+	return err != nil || d.outcomes[0].Status == Down
+}
+
+func isPostmaster(a mail.Address) bool {
+	return a.Key() == mail.Address{Local: "postmaster", Domain: a.Domain}.Key()
+}
