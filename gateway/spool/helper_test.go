@@ -1,0 +1,176 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/gateway/mail"
+)
+
+func address(s string) mail.Address {
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		panic(err) // a mistake in a test
+	}
+	return a
+}
+
+func addresses(list ...string) (as []mail.Address) {
+	for _, s := range list {
+		as = append(as, address(s))
+	}
+	return as
+}
+
+// contentOf is content that can be told from the id alone.
+func contentOf(id string) mail.Bytes {
+	return append([]byte("Subject: "+id+"\r\n\r\n"), bytes.Repeat([]byte(id+"\r\n.\r\n"), 1000)...)
+}
+
+func itemOf(id string, recipients ...string) Item {
+	if len(recipients) == 0 {
+		recipients = []string{id + "@inside.example"}
+	}
+	as := addresses(recipients...)
+	return Item{
+		ID: id, Message: "m-" + id, ReversePath: address("sender@outside.example"), Recipients: as,
+		Route: as[0].DomainKey(), Subject: "about " + id, Content: contentOf(id),
+	}
+}
+
+// listen collects alarms.
+type listener struct {
+	mu     sync.Mutex
+	alarms []string
+}
+
+func (l *listener) hear(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alarms = append(l.alarms, text)
+}
+
+func (l *listener) heard() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.alarms...)
+}
+
+func openOn(t testing.TB, m *memFS, change ...func(*Config)) *Spool {
+	t.Helper()
+	cfg := Config{Dir: "/spool", fs: m}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal("open:", err)
+	}
+	return s
+}
+
+func put(t testing.TB, s *Spool, items ...Item) {
+	t.Helper()
+	for _, it := range items {
+		if err := s.Put(t.Context(), it); err != nil {
+			t.Fatal("put:", err)
+		}
+	}
+}
+
+// script is a Deliverer that does as it is told.
+type script struct {
+	mu       sync.Mutex
+	deliver  func(it *Item) Attempt
+	giveUp   func(it *Item) error
+	attempts []string // ids, in order
+	given    []string
+	times    []time.Time
+}
+
+func (d *script) Deliver(_ context.Context, it *Item) Attempt {
+	d.mu.Lock()
+	d.attempts = append(d.attempts, it.ID)
+	d.times = append(d.times, time.Now())
+	d.mu.Unlock()
+	if d.deliver == nil {
+		return served(it)
+	}
+	return d.deliver(it)
+}
+
+func (d *script) GiveUp(_ context.Context, it *Item) error {
+	d.mu.Lock()
+	d.given = append(d.given, it.ID)
+	d.mu.Unlock()
+	if d.giveUp == nil {
+		return nil
+	}
+	return d.giveUp(it)
+}
+
+func (d *script) tried() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]string(nil), d.attempts...)
+}
+
+// served is the attempt in which all went well.
+func served(it *Item) (a Attempt) {
+	for _, r := range it.Recipients {
+		a.Dispositions = append(a.Dispositions, Disposition{Recipient: r, Done: true, Reply: "250 2.0.0 ok", NextHop: "inside:25"})
+	}
+	return a
+}
+
+// deferred is the attempt in which nobody was served, by the item's own fault.
+func deferred(it *Item) (a Attempt) {
+	for _, r := range it.Recipients {
+		a.Dispositions = append(a.Dispositions, Disposition{Recipient: r, Reply: "451 4.7.1 later", NextHop: "inside:25"})
+	}
+	return a
+}
+
+func downFor(it *Item) Attempt {
+	a := deferred(it)
+	a.Down = true
+	return a
+}
+
+// one does what is due on a route, one job, in this goroutine.
+func one(s *Spool, name string, d Deliverer) (ending, error) {
+	s.mu.Lock()
+	r := s.routes[name]
+	if r == nil {
+		s.mu.Unlock()
+		return ending{}, fmt.Errorf("no route %s", name)
+	}
+	j, ok := s.pick(r, s.clock.now())
+	if !ok {
+		s.mu.Unlock()
+		return ending{}, fmt.Errorf("nothing due on %s", name)
+	}
+	j.entry.state = busy
+	r.active++
+	s.active++
+	s.mu.Unlock()
+	return s.conclude(j, s.try(context.Background(), d, j)), nil
+}
+
+func ids(items []Item) (list []string) {
+	for _, it := range items {
+		list = append(list, it.ID)
+	}
+	return list
+}
+
+func equal(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		t.Fatalf("%s: got %s, want %s", what, g, w)
+	}
+}
