@@ -1,5 +1,7 @@
 package mail
 
+import "strings"
+
 // Span is a range of octets of the content.
 type Span struct{ Start, End int64 }
 
@@ -40,6 +42,7 @@ type Part struct {
 	Detached bool
 
 	content Content // where Body lies
+	leading bool    // where clients look for the text to show
 }
 
 // Oddity is something in a message's form that a standard forbids or that two
@@ -60,3 +63,46 @@ type Limits struct {
 
 // DefaultLimits serve for any real message many times over.
 var DefaultLimits = Limits{Depth: 32, Parts: 1000, HeaderBytes: 256 << 10, Fields: 2000}
+
+func (p *Part) isMultipart() bool { return strings.HasPrefix(p.MediaType, "multipart/") }
+
+// isMessage says that the body is a message of its own (RFC 2046, section 5.2.1;
+// RFC 6532, section 3.7).
+func (p *Part) isMessage() bool {
+	return p.MediaType == "message/rfc822" || p.MediaType == "message/global" || p.MediaType == "message/news"
+}
+
+// Attached says that a client would offer to save the part as a file: it is
+// called an attachment, or is no text, or has a name and is not the text that
+// the client shows. A message/rfc822 is one, although it has parts of its own.
+func (p *Part) Attached() bool {
+	switch {
+	case p.isMultipart() && len(p.Children) > 0:
+		return false
+	case p.Disposition == "attachment":
+		return true
+	case p.isMultipart():
+		return len(p.Names) > 0
+	case !strings.HasPrefix(p.MediaType, "text/"):
+		return true
+	case len(p.Names) == 0:
+		return false
+	}
+	return !p.shown()
+}
+
+// shown says that a named text is the message's text all the same: mailers call
+// it "message.html" and the like.
+func (p *Part) shown() bool {
+	if !p.leading || p.Disposition != "" || (p.MediaType != "text/plain" && p.MediaType != "text/html") {
+		return false
+	}
+	for _, name := range p.Names {
+		switch ext := strings.ToLower(name[strings.LastIndexByte(name, '.')+1:]); ext {
+		case "txt", "text", "htm", "html", strings.ToLower(name):
+		default:
+			return false
+		}
+	}
+	return true
+}

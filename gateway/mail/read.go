@@ -2,146 +2,395 @@ package mail
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
-	"mime"
-	"mime/quotedprintable"
 	"strconv"
 	"strings"
 )
 
-// Read finds the header, the parts and the oddities of c. It never fails.
+// Parse fills Header, Parts and Oddity from Content. It is for who makes the
+// message: filters must not change it.
+func (m *Message) Parse(l Limits) { m.Header, m.Parts, m.Oddity = Read(m.Content, l) }
+
+// Read finds the header, the parts and the oddities of c. It never fails: there
+// is always a part, the message itself, and what could not be understood is an
+// oddity. Limits that are zero are those of DefaultLimits.
+//
+// It goes once over the content, line by line, and copies nothing of content in
+// memory; of other content it keeps the header sections only.
 func Read(c Content, l Limits) (Header, []Part, []Oddity) {
-	all, ok := c.(Bytes)
-	if !ok {
-		all = make([]byte, c.Size())
-		_, _ = c.ReadAt(all, 0)
+	l = l.orDefault()
+	t := &tree{
+		limits: l,
+		parts:  make([]Part, 0, 4),
+		octets: 8*l.HeaderBytes + 512*int64(l.Parts),
+		fields: 8 * (l.Fields + l.Parts),
+		decode: 4 * maxDecoded,
 	}
-	r := &reader{content: c, all: all, limits: l}
-	r.entity(-1, Span{0, int64(len(all))}, "text/plain")
-	return r.parts[0].Header, r.parts, nil
+	t.read(c, -1, false)
+	return t.parts[0].Header, t.parts, t.notes.list
 }
 
+func (l Limits) orDefault() Limits {
+	if l.Depth <= 0 {
+		l.Depth = DefaultLimits.Depth
+	}
+	if l.Parts <= 0 {
+		l.Parts = DefaultLimits.Parts
+	}
+	if l.HeaderBytes <= 0 {
+		l.HeaderBytes = DefaultLimits.HeaderBytes
+	}
+	if l.Fields <= 0 {
+		l.Fields = DefaultLimits.Fields
+	}
+	return l
+}
+
+// maxDecoded bounds an encoded message within the message, which is decoded
+// into memory; four times as much may be decoded in all.
+const maxDecoded = 2 << 20
+
+// maxBoundary bounds the lines that are compared with boundaries. RFC 2046,
+// section 5.1.1 allows a boundary of 70 octets.
+const maxBoundary = 2000
+
+// tree is what is found, and what may still be spent on it.
+type tree struct {
+	limits Limits
+	parts  []Part
+	notes  notes
+	full   bool // the limit of parts was met
+
+	octets int64 // of header sections, in all
+	fields int   // in all
+	decode int   // octets of encoded messages
+}
+
+// reader goes over one content: the message's, or that of an encoded message
+// within it.
 type reader struct {
-	content Content
-	all     []byte
-	limits  Limits
-	parts   []Part
+	*tree
+	content  Content
+	lines    *lines
+	open     []delimiter // of the multiparts around the present line, innermost last
+	detached bool
 }
 
-func (r *reader) entity(parent int, span Span, media string) {
-	p := Part{Index: len(r.parts), Parent: parent, Span: span, content: r.content, MediaType: media}
+// delimiter is the boundary of a multipart that is open.
+type delimiter struct {
+	boundary string
+	closed   bool // its closing line was seen
+}
+
+// hit is where a body ended.
+type hit struct {
+	level  int   // index in reader.open of the boundary that ended it; -1 is the content's end
+	closes bool  // it was that boundary's closing line
+	end    int64 // without the line break that belongs to the boundary
+}
+
+// read adds the message that c holds, and all within it.
+func (t *tree) read(c Content, parent int, detached bool) {
+	r := reader{tree: t, content: c, lines: newLines(c), detached: detached}
+	r.entity(parent, "text/plain")
+	if r.lines.err != nil {
+		t.notes.add(ContentUnreadable, r.lines.err.Error(), "")
+	}
+	r.lines.close()
+}
+
+// entity reads one message or part, with all within it: media is what it is
+// where it does not say so itself.
+func (r *reader) entity(parent int, media string) hit {
+	if len(r.parts) >= r.limits.Parts {
+		r.full = true
+		r.notes.add(MIMEPartsLimit, strconv.Itoa(len(r.parts)), "")
+		return r.rest()
+	}
+	index := r.add(parent, media)
+	h, ended := r.header(index)
+	r.name(index)
+	if !ended {
+		h = r.body(index)
+	}
+	p := &r.parts[index]
+	h.end = max(h.end, p.Body.Start)
+	p.Body.End, p.Span.End = h.end, h.end
+	if p.isMessage() && newDecoder(p.Encoding) != nil && p.Body.Len() > 0 {
+		r.descend(index)
+	}
+	return h
+}
+
+// rest leaves the rest of the content unread.
+func (r *reader) rest() hit {
+	r.lines.seek(r.lines.size)
+	return hit{level: -1, end: r.lines.size}
+}
+
+// add makes a part that begins here.
+func (r *reader) add(parent int, media string) int {
+	p := Part{Index: len(r.parts), Parent: parent, MediaType: media, Detached: r.detached, content: r.content}
+	p.Span.Start = r.lines.at()
 	if parent >= 0 {
-		p.Depth = r.parts[parent].Depth + 1
-		r.parts[parent].Children = append(r.parts[parent].Children, p.Index)
-		p.Path = strconv.Itoa(len(r.parts[parent].Children))
-		if r.parts[parent].Path != "" {
-			p.Path = r.parts[parent].Path + "." + p.Path
+		up := &r.parts[parent]
+		up.Children = append(up.Children, p.Index)
+		p.Depth = up.Depth + 1
+		p.leading = len(up.Children) == 1 || up.MediaType == "multipart/alternative"
+		p.Path = up.Path
+		if !up.isMessage() {
+			p.Path = join(up.Path, len(up.Children))
 		}
-	}
-	at := span.Start
-	for at < span.End {
-		line := r.line(at, span.End)
-		start := at
-		at += int64(len(line))
-		if len(bytes.TrimRight(line, "\r\n")) == 0 {
-			break
-		}
-		if n := len(p.Header); n > 0 && (line[0] == ' ' || line[0] == '\t') {
-			p.Header[n-1].Span.End = at
-			p.Header[n-1].Raw = r.all[p.Header[n-1].Span.Start:at]
-			continue
-		}
-		name, _, _ := bytes.Cut(line, []byte{':'})
-		p.Header = append(p.Header, Field{Name: string(bytes.TrimSpace(name)), Span: Span{start, at}, Raw: line})
-	}
-	p.Body = Span{at, span.End}
-	p.Encoding = strings.ToLower(p.Header.Get("Content-Transfer-Encoding"))
-	if t, params, err := mime.ParseMediaType(p.Header.Get("Content-Type")); err == nil {
-		p.MediaType, p.Params = t, params
-	}
-	d, params, _ := mime.ParseMediaType(p.Header.Get("Content-Disposition"))
-	p.Disposition = d
-	for _, name := range []string{params["filename"], p.Params["name"]} {
-		if name != "" {
-			p.Names = append(p.Names, decodeWords(name))
-		}
-	}
-	if parent < 0 && !strings.HasPrefix(p.MediaType, "multipart/") {
-		p.Path = "1"
 	}
 	r.parts = append(r.parts, p)
-	if p.Depth >= 32 {
-		return
+	return p.Index
+}
+
+// name completes the path: a message that is not a multipart is the only part
+// of itself (RFC 3501, section 6.4.5).
+func (r *reader) name(index int) {
+	p := &r.parts[index]
+	if !p.isMultipart() && (p.Parent < 0 || r.parts[p.Parent].isMessage()) {
+		p.Path = join(p.Path, 1)
+		p.leading = true
 	}
+}
+
+func join(path string, n int) string {
+	if path == "" {
+		return strconv.Itoa(n)
+	}
+	return path + "." + strconv.Itoa(n)
+}
+
+// header reads the header section of a part. It is ended when a boundary, or
+// the content's end, came before the empty line.
+func (r *reader) header(index int) (h hit, ended bool) {
+	p := &r.parts[index]
+	note := noter{&r.notes, p.Path}
+	raw, body, h, ended := r.section(note)
+	p.Body.Start = body
+	limit := min(r.limits.Fields, r.fields)
+	s := section{raw: raw, base: p.Span.Start, limit: limit, note: note}
+	p.Header = s.fields()
+	r.fields -= len(p.Header)
+	r.classify(p, note)
 	switch {
-	case strings.HasPrefix(p.MediaType, "multipart/"):
-		r.multipart(p)
-	case p.MediaType == "message/rfc822":
-		r.entity(p.Index, p.Body, "text/plain")
+	case len(p.Header) == 0 && len(raw) > 0 && limit > 0:
+		// Not one field: the part is all body.
+		note.add(HeaderNone, "")
+		p.Body.Start = p.Span.Start
+		r.lines.seek(p.Body.Start)
+		return hit{}, false
+	case ended && (h.level >= 0 || len(raw) > 0):
+		note.add(HeaderUnended, "")
 	}
+	return h, ended
 }
 
-func (r *reader) multipart(p Part) {
-	boundary := "--" + p.Params["boundary"]
-	start := int64(-1)
-	for at := p.Body.Start; at < p.Body.End; {
-		line := r.line(at, p.Body.End)
-		here := at
-		at += int64(len(line))
-		text := string(bytes.TrimRight(line, " \t\r\n"))
-		if text != boundary && text != boundary+"--" {
-			continue
+// section finds the end of a header section: raw is what of it the limits let
+// through, body is where the body begins.
+func (r *reader) section(note noter) (raw []byte, body int64, h hit, ended bool) {
+	start, limit := r.lines.at(), min(r.limits.HeaderBytes, r.octets)
+	end := start
+	h, ended = hit{level: -1}, true
+	for r.lines.next() {
+		if r.lines.begins && r.lines.ends && len(r.lines.text) == 0 {
+			body, ended = r.lines.end, false
+			break
 		}
-		if start >= 0 {
-			end := here
-			if end > start && r.all[end-1] == '\n' {
-				end--
-			}
-			if end > start && r.all[end-1] == '\r' {
-				end--
-			}
-			r.entity(p.Index, Span{start, end}, "text/plain")
+		if d, ok := r.delimiter(); ok {
+			h = d
+			break
 		}
-		start = at
-		if text != boundary {
-			return
+		if room := limit - int64(len(raw)); r.lines.pool != nil && room > 0 {
+			line := r.lines.raw()
+			raw = append(raw, line[:min(int64(len(line)), room)]...)
 		}
+		end = r.lines.end
 	}
-	if start >= 0 {
-		r.entity(p.Index, Span{start, p.Body.End}, "text/plain")
+	if ended {
+		body, h.end = end, max(h.end, end)
 	}
+	if r.lines.pool == nil {
+		raw = r.lines.buf[start:min(end, start+limit):end]
+	}
+	if end-start > limit {
+		note.add(HeaderLimit, "octets")
+	}
+	r.octets -= int64(len(raw))
+	return raw, body, h, ended
 }
 
-func (r *reader) line(at, end int64) []byte {
-	if i := bytes.IndexByte(r.all[at:end], '\n'); i >= 0 {
-		return r.all[at : at+int64(i)+1]
-	}
-	return r.all[at:end]
-}
-
-// Open reads the part's body, decoded as its Encoding says.
-func (p *Part) Open() io.Reader {
-	raw := io.NewSectionReader(p.content, p.Body.Start, p.Body.Len())
-	switch p.Encoding {
-	case "base64":
-		return base64.NewDecoder(base64.StdEncoding, raw)
-	case "quoted-printable":
-		return quotedprintable.NewReader(raw)
-	}
-	return raw
-}
-
-// Attached says that a client would offer to save the part as a file.
-func (p *Part) Attached() bool {
+// body reads the body of a part, with the parts in it.
+func (r *reader) body(index int) hit {
+	p := &r.parts[index]
+	note := noter{&r.notes, p.Path}
 	switch {
-	case strings.HasPrefix(p.MediaType, "multipart/"):
-		return false
-	case p.Disposition == "attachment", len(p.Names) > 0:
+	case p.isMultipart():
+		if boundary, ok := r.boundary(p, note); ok {
+			return r.multipart(index, boundary, note)
+		}
+	case p.isMessage() && newDecoder(p.Encoding) == nil && r.deeper(p, note):
+		return r.entity(index, "text/plain")
+	}
+	return r.leaf(p.Encoding, note)
+}
+
+// deeper says whether parts within p are looked at.
+func (r *reader) deeper(p *Part, note noter) bool {
+	if p.Depth < r.limits.Depth {
 		return true
 	}
-	return !strings.HasPrefix(p.MediaType, "text/")
+	note.add(MIMEDepthLimit, strconv.Itoa(p.Depth))
+	return false
 }
 
-// Parse fills Header, Parts and Oddity from Content.
-func (m *Message) Parse(l Limits) { m.Header, m.Parts, m.Oddity = Read(m.Content, l) }
+// leaf reads a body that holds no parts.
+func (r *reader) leaf(encoding string, note noter) hit {
+	switch encoding {
+	case "base64":
+		return r.scan(&checkBase64{note: note})
+	case "quoted-printable":
+		return r.scan(&checkQP{note: note})
+	}
+	if len(r.open) == 0 {
+		return r.rest()
+	}
+	return r.scan(nil)
+}
+
+// boundary is the boundary of a multipart whose parts are to be looked for.
+func (r *reader) boundary(p *Part, note noter) (string, bool) {
+	b, has := p.Params["boundary"]
+	b = strings.TrimRight(b, " \t") // as is done to the lines
+	switch {
+	case !has:
+		note.add(MIMEBoundaryMissing, p.MediaType)
+		return "", false
+	case b == "":
+		note.add(MIMEBoundaryEmpty, p.MediaType)
+	case len(b) > maxBoundary/2:
+		note.add(MIMEBoundaryMalformed, b)
+		return "", false
+	case !isBoundary(b):
+		note.add(MIMEBoundaryMalformed, b)
+	}
+	for i := range r.open {
+		if r.open[i].boundary == b {
+			note.add(MIMEBoundaryDuplicate, b)
+			break
+		}
+	}
+	return b, r.deeper(p, note)
+}
+
+// multipart reads the parts between the lines of a boundary (RFC 2046, section
+// 5.1.1). Parts behind the closing line are read too: some clients show them.
+func (r *reader) multipart(index int, boundary string, note noter) hit {
+	media := "text/plain"
+	if r.parts[index].MediaType == "multipart/digest" {
+		media = "message/rfc822"
+	}
+	level := len(r.open)
+	r.open = append(r.open, delimiter{boundary: boundary})
+	h := r.scan(&checkBlank{note: note, symbol: MIMEPreambleText})
+	for h.level == level {
+		if h.closes {
+			r.open[level].closed = true
+			h = r.scan(&checkBlank{note: note, symbol: MIMEEpilogueText})
+			continue
+		}
+		if r.open[level].closed {
+			note.add(MIMEEpiloguePart, boundary)
+		}
+		h = r.entity(index, media)
+	}
+	switch {
+	case r.full:
+	case len(r.parts[index].Children) == 0:
+		note.add(MIMEBoundaryUnseen, boundary)
+	case !r.open[level].closed:
+		note.add(MIMEUnterminated, boundary)
+	}
+	r.open = r.open[:level]
+	return h
+}
+
+// scan goes on to the next line that is a boundary of an open multipart.
+func (r *reader) scan(c check) (h hit) {
+	h = hit{level: -1}
+	for r.lines.next() {
+		if d, ok := r.delimiter(); ok {
+			h = d
+			break
+		}
+		if c != nil {
+			c.line(r.lines.text, r.lines.ends)
+		}
+	}
+	if c != nil {
+		c.end()
+	}
+	if h.level < 0 {
+		h.end = r.lines.size
+	}
+	return h
+}
+
+// delimiter says whether the present line is a boundary. That of the innermost
+// multipart comes first, but one that was closed comes last: nested multiparts
+// that share a boundary are read as they are meant.
+func (r *reader) delimiter() (h hit, ok bool) {
+	line := r.lines.text
+	if len(r.open) == 0 || len(line) < 2 || line[0] != '-' || line[1] != '-' {
+		return hit{}, false
+	}
+	if !r.lines.begins || !r.lines.ends || len(line) > maxBoundary {
+		return hit{}, false
+	}
+	line = bytes.TrimRight(line[2:], " \t\r")
+	found, inexact := -1, false
+	for i := len(r.open) - 1; i >= 0; i-- {
+		rest, is := bytes.CutPrefix(line, []byte(r.open[i].boundary))
+		switch {
+		case !is:
+		case len(rest) > 0 && string(rest) != "--":
+			inexact = inexact || r.open[i].boundary != ""
+		case !r.open[i].closed:
+			return hit{level: i, closes: len(rest) > 0, end: r.lines.previous}, true
+		case found < 0:
+			found = i
+		}
+	}
+	if found >= 0 {
+		closes := len(line) > len(r.open[found].boundary)
+		return hit{level: found, closes: closes, end: r.lines.previous}, true
+	}
+	if inexact {
+		r.notes.add(MIMEBoundaryInexact, string(line), "")
+	}
+	return hit{}, false
+}
+
+// descend reads a message that was encoded within the message. RFC 2046, section
+// 5.2.1 forbids to encode it, but clients decode and show it.
+func (r *reader) descend(index int) {
+	p := &r.parts[index]
+	note := noter{&r.notes, p.Path}
+	note.add(MIMEEncodedMessage, p.Encoding)
+	if !r.deeper(p, note) {
+		return
+	}
+	limit := min(maxDecoded, r.decode)
+	decoded, err := io.ReadAll(io.LimitReader(p.Open(), int64(limit)+1))
+	switch {
+	case err != nil:
+		note.add(ContentUnreadable, err.Error())
+	case len(decoded) > limit:
+		note.add(MIMEDecodeLimit, strconv.Itoa(limit))
+	default:
+		r.decode -= len(decoded)
+		r.read(Bytes(decoded), index, true)
+	}
+}
