@@ -12,6 +12,8 @@ var (
 	ErrDamaged = errors.New("the database is damaged")
 	ErrFull    = errors.New("the disk is full")
 	ErrSync    = errors.New("the disk did not take a synced write")
+	// ErrConflict is a row that a constraint of the tables forbids.
+	ErrConflict = errors.New("the row conflicts with another")
 )
 
 // VersionError says that a database was written by another version of Postern.
@@ -33,12 +35,13 @@ func (e *VersionError) Error() string {
 const (
 	codeCorrupt  = 11
 	codeFull     = 13
+	codeConflict = 19
 	codeNotADB   = 26
 	codeFsync    = 10 | 4<<8
 	codeDirFsync = 10 | 5<<8
 )
 
-// Explain adds ErrDamaged, ErrFull or ErrSync to an error that came from the
+// Explain adds ErrDamaged, ErrFull, ErrConflict or ErrSync to an error that came from the
 // database, with the file's name. Other errors, and nil, come back as they are.
 func (d *DB) Explain(err error) error {
 	var e *sqlite.Error
@@ -50,6 +53,8 @@ func (d *DB) Explain(err error) error {
 		return d.damaged(err)
 	case e.Code()&0xff == codeFull:
 		return fmt.Errorf("%s: %w: %w", d.path, ErrFull, err)
+	case e.Code()&0xff == codeConflict:
+		return fmt.Errorf("%s: %w: %w", d.path, ErrConflict, err)
 	case e.Code() == codeFsync, e.Code() == codeDirFsync:
 		return fmt.Errorf("%s: %w: %w", d.path, ErrSync, err)
 	}

@@ -148,7 +148,14 @@ func dsn(path string, durability Durability, write bool) string {
 		q.Set("_txlock", "immediate") // a transaction that starts to read can't be made to write under load
 		q.Set("_journal_mode", "WAL")
 		q.Set("_foreign_keys", "1")
-		q.Set("_synchronous", map[Durability]string{Durable: "FULL", History: "NORMAL"}[durability])
+		q.Set("_synchronous", "FULL")
+		if durability == History {
+			q.Set("_synchronous", "NORMAL")
+			// Much is written, at random places of an index: a page is kept until
+			// many of its rows have come, and copied out of the log rarely.
+			q.Add("_pragma", "cache_size(-8192)")
+			q.Add("_pragma", "wal_autocheckpoint(4000)")
+		}
 	} else {
 		q.Set("mode", "ro")
 	}

@@ -363,6 +363,13 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+func TestConflict(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "x.db"), Options{Migrations: steps})
+	if err := insert(d, "first"); !errors.Is(err, ErrConflict) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	d := &DB{path: "state/x.db"}
 	if err := d.Explain(nil); err != nil {
