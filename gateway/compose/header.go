@@ -42,7 +42,7 @@ func rest(c mail.Content, start int64) (h mail.Header) {
 		end := at + len(line)
 		colon := bytes.IndexByte(line, ':')
 		switch {
-		case len(bytes.TrimRight(line, "\r\n")) == 0:
+		case line[0] == '\n' || string(line) == "\r\n":
 			return h
 		case line[0] == ' ' || line[0] == '\t':
 			if field {

@@ -248,7 +248,7 @@ func bodyOf(content []byte) []byte {
 		}
 		line := content[at : at+i]
 		at += i + 1
-		if len(bytes.TrimRight(line, "\r")) == 0 {
+		if s := string(line); s == "" || s == "\r" {
 			return content[at:]
 		}
 	}
@@ -263,12 +263,12 @@ func checkHeader(t testing.TB, out string) {
 	t.Helper()
 	count := map[string]int{}
 	for line := range strings.SplitSeq(out, "\n") {
-		if strings.Trim(line, "\r") == "" {
+		if line == "" || line == "\r" {
 			break
 		}
-		name, value, _ := strings.Cut(line, ":")
+		name, value, colon := strings.Cut(line, ":")
 		name = strings.ToLower(strings.TrimSpace(name))
-		if line[0] == ' ' || line[0] == '\t' {
+		if line[0] == ' ' || line[0] == '\t' || !colon {
 			continue
 		}
 		if name == "authentication-results" && !ownResults.MatchString(value) {

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -288,4 +289,22 @@ func randomTree(random *rand.Rand, depth int, count *int) string {
 	}
 	fmt.Fprintf(&b, "--%s--\r\n", name)
 	return b.String()
+}
+
+// A part within a message that was itself encoded can't be replaced alone: its
+// octets are not in the content.
+func TestStripWithinEncodedMessage(t *testing.T) {
+	inner := "Subject: within\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n" +
+		"--i\r\n\r\ntext\r\n--i\r\nContent-Type: application/zip; name=a.zip\r\n\r\nPK\r\n--i--\r\n"
+	encoded := base64.StdEncoding.EncodeToString([]byte(inner))
+	m := newMessage("Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\r\ntext\r\n" +
+		"--o\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded + "\r\n--o--\r\n")
+	for i := 2; i < len(m.Parts); i++ {
+		v := mail.Verdict{Strip: []mail.Attachment{{Name: "it.exe", Type: "application/x-it", Reason: "for a reason", Part: i}}}
+		out := read(t, composer.Outgoing(m, v, ""))
+		if strings.Contains(out, encoded) || !strings.Contains(out, "\r\n--o\r\n\r\ntext\r\n--o\r\n"+noticeFields) ||
+			!strings.HasSuffix(out, m.ID+"\r\n--o--\r\n") {
+			t.Errorf("part %s: %q", m.Parts[i].Path, out)
+		}
+	}
 }
