@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"postern/gateway/mail"
+)
+
+// inMemory is the size up to which one message's content stays in memory, and
+// memoryBudget what all messages in hand may hold there together: beyond either,
+// content goes to a file that has no name, so that a crash leaves none behind.
+const (
+	inMemory     = 256 << 10
+	memoryBudget = 64 << 20
+)
+
+// A receiver takes the octets of one message as they arrive.
+type receiver struct {
+	dir  string        // for files
+	held *atomic.Int64 // octets that all receivers together hold in memory
+
+	buf     []byte
+	counted int64
+	file    *os.File
+	size    int64
+}
+
+// newReceiver expects size octets; 0 is unknown.
+func newReceiver(dir string, held *atomic.Int64, size int64) *receiver {
+	r := &receiver{dir: dir, held: held}
+	r.buf = make([]byte, 0, min(max(size, 4<<10), inMemory))
+	return r
+}
+
+// Write implements io.Writer.
+func (r *receiver) Write(p []byte) (int, error) {
+	if r.file == nil && (len(r.buf)+len(p) > inMemory || r.held.Load()+int64(len(p)) > memoryBudget) {
+		if err := r.spill(); err != nil {
+			return 0, err
+		}
+	}
+	r.size += int64(len(p))
+	if r.file != nil {
+		return r.file.Write(p)
+	}
+	r.buf = append(r.buf, p...)
+	r.counted += int64(len(p))
+	r.held.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// spill moves what is in memory to a file.
+func (r *receiver) spill() (err error) {
+	if r.file, err = nameless(r.dir); err != nil {
+		return err
+	}
+	_, err = r.file.Write(r.buf)
+	r.release()
+	r.buf = nil
+	return err
+}
+
+// content is what was written. The receiver must stay open while it is read.
+func (r *receiver) content() mail.Content {
+	if r.file != nil {
+		return mail.NewFile(r.file, 0, r.size)
+	}
+	return mail.Bytes(r.buf)
+}
+
+// close gives back the file and the memory's share of the budget. The memory
+// itself is left to the garbage collector and never used again for another
+// message: a filter that overstayed its time may still be reading it.
+func (r *receiver) close() {
+	r.release()
+	if r.file != nil {
+		_ = r.file.Close() // nothing is to be kept of it
+	}
+}
+
+func (r *receiver) release() {
+	r.held.Add(-r.counted)
+	r.counted = 0
+}
+
+// nameless opens a file in dir that vanishes when it is closed.
+func nameless(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDWR|syscall.O_CLOEXEC|oTmpfile, 0o600)
+	if err == nil {
+		return f, nil
+	}
+	if f, err = os.CreateTemp(dir, "content-*"); err != nil {
+		return nil, fmt.Errorf("keep content: %w", err)
+	}
+	return f, os.Remove(f.Name())
+}
+
+// oTmpfile is Linux's O_TMPFILE; where a file system lacks it, the open fails
+// and CreateTemp takes over.
+const oTmpfile = 0o20000000 | syscall.O_DIRECTORY
+
+// isFull says that err means a full disk.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+var _ io.Writer = (*receiver)(nil)

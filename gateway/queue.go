@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+
+	"postern/gateway/compose"
+	"postern/gateway/mail"
+	"postern/gateway/relay"
+	"postern/gateway/spool"
+)
+
+// Deliver implements spool.Deliverer: one attempt for an item that waits.
+func (g *Gateway) Deliver(ctx context.Context, it *spool.Item) spool.Attempt {
+	s := g.settings.Load()
+	outcomes, late := g.Relay.Deliver(ctx, relay.Job{
+		Route: s.route(it.Route), ReversePath: it.ReversePath, Recipients: it.Recipients,
+		SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit, Content: it.Content,
+		Answer: s.Reply, Late: lateAnswer,
+	})
+	g.observe(s, it.Route, outcomes)
+	for _, o := range outcomes {
+		g.Recorder.Deliver(it.Message, delivery(o))
+	}
+	dispositions, down := g.dispose(ctx, s, it, outcomes)
+	if late != nil {
+		g.await(it.ID, late)
+	}
+	return spool.Attempt{Dispositions: dispositions, Down: down, Held: late != nil}
+}
+
+// dispose turns outcomes into what the spool has to do. A refusal is dealt with,
+// durably, before its recipient counts as done.
+func (g *Gateway) dispose(ctx context.Context, s *Settings, it *spool.Item, outcomes []relay.Outcome) (ds []spool.Disposition, down bool) {
+	refused := slices.DeleteFunc(slices.Clone(outcomes), func(o relay.Outcome) bool { return o.Status != relay.Refused })
+	reported := true
+	if len(refused) > 0 {
+		if err := g.undeliverable(ctx, s, *it, refused); err != nil {
+			g.Log.Error("refusal not reported", "id", it.ID, "err", err)
+			reported = false
+		}
+	}
+	down = true
+	for _, o := range outcomes {
+		down = down && o.Status == relay.Down
+		done := o.Status == relay.Taken || o.Status == relay.Refused && reported
+		if o.Status == relay.Waiting {
+			continue // settled when the answer comes
+		}
+		ds = append(ds, spool.Disposition{Recipient: o.Recipient, Done: done, Reply: o.Reply.String(), NextHop: o.NextHop})
+	}
+	return ds, down
+}
+
+// GiveUp implements spool.Deliverer: the lifetime is over.
+func (g *Gateway) GiveUp(ctx context.Context, it *spool.Item) error {
+	outcomes := make([]relay.Outcome, len(it.Recipients))
+	for i, rcpt := range it.Recipients {
+		outcomes[i] = relay.Outcome{Recipient: rcpt, Status: relay.Refused, NextHop: it.NextHop, Time: time.Now(),
+			Reply: mail.Reply{Code: 554, Enhanced: "5.4.7", Text: "Not delivered in time; last answer: " + it.LastReply}}
+	}
+	for _, o := range outcomes {
+		g.Recorder.Deliver(it.Message, delivery(o))
+	}
+	return g.undeliverable(ctx, g.settings.Load(), *it, outcomes)
+}
+
+// await settles a held item when the answer to its final dot comes, or when the
+// connection it was to come on is dead. At the end of the process the item is on
+// disk, and a restart counts as a dead connection.
+func (g *Gateway) await(item string, late <-chan []relay.Outcome) {
+	g.late.Add(1)
+	g.metrics.waiting.Inc()
+	go func() {
+		defer g.late.Done()
+		defer g.metrics.waiting.Dec()
+		select {
+		case outcomes := <-late:
+			g.settleLate(item, outcomes)
+		case <-g.closing:
+		}
+	}()
+}
+
+func (g *Gateway) settleLate(item string, outcomes []relay.Outcome) {
+	ctx := context.Background()
+	it, err := g.Spool.Get(item)
+	if err != nil {
+		g.Log.Error("late answer for an item that is gone", "id", item, "err", err)
+		return
+	}
+	for _, o := range outcomes {
+		g.Recorder.Deliver(it.Message, delivery(o))
+	}
+	dispositions, _ := g.dispose(ctx, g.settings.Load(), &it, outcomes)
+	if err := g.Spool.Resolve(item, dispositions); err != nil {
+		g.Log.Error("late answer not written", "id", item, "err", err)
+	}
+}
+
+// undeliverable deals with recipients that a next hop refused after our 250: a
+// DSN where the reverse-path may be told, and otherwise the quarantine. Either is
+// on disk when it returns nil.
+func (g *Gateway) undeliverable(ctx context.Context, s *Settings, it spool.Item, refused []relay.Outcome) error {
+	g.metrics.undeliverable.Add(float64(len(refused)))
+	if it.Notify && !it.ReversePath.IsZero() {
+		return g.notify(ctx, s, it, refused)
+	}
+	rcpts := make([]mail.Address, len(refused))
+	for i, o := range refused {
+		rcpts[i] = o.Recipient
+	}
+	m := &mail.Message{ID: it.Message, Received: it.Time, Content: it.Content,
+		Envelope: mail.Envelope{ReversePath: it.ReversePath, Recipients: rcpts, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit}}
+	m.Parse(mail.DefaultLimits)
+	_, err := g.Keeper.Keep(ctx, m, mail.Verdict{
+		Recipients: rcpts, Action: mail.Quarantine, Class: mail.ClassUndeliverable,
+		Reason: refused[0].NextHop + ": " + refused[0].Reply.String(),
+	})
+	return err
+}
+
+// notify spools a DSN (RFC 3464). Its name follows from the item's, so that the
+// same report is not written twice when a crash comes between it and the item's
+// end.
+func (g *Gateway) notify(ctx context.Context, s *Settings, it spool.Item, refused []relay.Outcome) error {
+	now := time.Now()
+	d := compose.DSN{
+		ID: dsnID(it, refused), Time: now, To: it.ReversePath, Original: it.Content, OriginalID: it.Message, Arrival: it.Time,
+	}
+	for _, o := range refused {
+		d.Recipients = append(d.Recipients, compose.Undelivered{
+			Recipient: o.Recipient, Status: o.Reply.Enhanced, Diagnostic: o.Reply.String(), RemoteMTA: o.NextHop, Last: o.Time,
+		})
+	}
+	content, err := g.composer.Load().DSN(d)
+	if err != nil {
+		return fmt.Errorf("compose DSN: %w", err)
+	}
+	return g.Spool.Put(ctx, spool.Item{
+		ID: d.ID, Message: it.Message, Time: now, Recipients: []mail.Address{it.ReversePath},
+		SMTPUTF8: !it.ReversePath.ASCII(), Route: it.ReversePath.DomainKey(), Subject: "Undelivered mail", Content: content,
+	})
+}
+
+// dsnID names the report on refused recipients of an item.
+func dsnID(it spool.Item, refused []relay.Outcome) string {
+	sum := crc32.NewIEEE()
+	fmt.Fprint(sum, it.ID)
+	for _, o := range refused {
+		fmt.Fprint(sum, "\n", o.Recipient.Key())
+	}
+	return fmt.Sprintf("%s.d%08x", it.Message, sum.Sum32())
+}
