@@ -179,7 +179,7 @@ func (s *Spool) settle(e *entry, r *record, a Attempt, next time.Duration) endin
 	case next > 0:
 		v.next = next
 	case a.Down, a.Held:
-		v.next = s.clock.now() // behind all that wait for the route, so that each slot tries another
+		v.next = s.clock.now() + 1 // behind all that wait for the route, so that each slot tries another
 	default:
 		r.now.Deferrals++
 		v.next = s.nextTry(e, r.now.Deferrals)

@@ -50,8 +50,12 @@ const (
 // committed says that the item exists for others.
 func (e *entry) committed() bool { return e.state != writing && !e.gone && !e.ended }
 
-func (e *entry) due() time.Duration { return e.next }
-func (e *entry) at() *int           { return &e.index }
+// before is the order of the queue: among those that are due at once, the oldest.
+func (e *entry) before(o *entry) bool {
+	return cmp.Or(cmp.Compare(e.next, o.next), cmp.Compare(e.since, o.since), cmp.Compare(e.id, o.id)) < 0
+}
+
+func (e *entry) at() *int { return &e.index }
 
 // route is the items that have one next hop.
 type route struct {
@@ -72,17 +76,17 @@ type route struct {
 	index  int
 }
 
-func (r *route) due() time.Duration { return r.wakeAt }
-func (r *route) at() *int           { return &r.index }
+func (r *route) before(o *route) bool { return r.wakeAt < o.wakeAt }
+func (r *route) at() *int             { return &r.index }
 
 // dueHeap has what is due first in front. It is used through container/heap.
 type dueHeap[T interface {
-	due() time.Duration
-	at() *int
+	before(T) bool
+	at() *int // where it stands in the heap; -1 elsewhere
 }] []T
 
 func (h dueHeap[T]) Len() int           { return len(h) }
-func (h dueHeap[T]) Less(i, j int) bool { return h[i].due() < h[j].due() }
+func (h dueHeap[T]) Less(i, j int) bool { return h[i].before(h[j]) }
 func (h dueHeap[T]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	*h[i].at(), *h[j].at() = i, j
