@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -244,13 +245,13 @@ func TestLateAnswer(t *testing.T) {
 			w.runSpool()
 			in := w.hops["one.example"]
 			release := make(chan struct{})
-			attempts := 0
+			var attempts atomic.Int32
 			in.answer(".", c.answer)
 			in.hook(func(verb string) bool {
 				if verb != "." {
 					return true
 				}
-				if attempts++; attempts > 1 {
+				if attempts.Add(1) > 1 {
 					return true
 				}
 				<-release
@@ -262,11 +263,9 @@ func TestLateAnswer(t *testing.T) {
 				t.Fatalf("spool holds %+v, want one held item", items)
 			}
 			time.Sleep(100 * time.Millisecond) // the schedule would have tried again five times
-			in.mu.Lock()
-			if attempts != 1 {
-				t.Errorf("%d attempts while the answer was out, want 1", attempts)
+			if n := attempts.Load(); n != 1 {
+				t.Errorf("%d attempts while the answer was out, want 1", n)
 			}
-			in.mu.Unlock()
 			close(release)
 			if strings.HasPrefix(c.answer, "4") {
 				w.eventually("second attempt", func() bool { in.answer(".", ""); return len(in.received()) > 0 })
