@@ -195,22 +195,27 @@ func (t *tokens) behind(value string) (other string) {
 func (t *tokens) bare() (value, other string) {
 	from := t.i
 	for t.i < len(t.s) && t.s[t.i] != ';' {
+		if t.s[t.i] == ' ' || t.s[t.i] == '\t' {
+			break
+		}
+		t.i++
+	}
+	word := t.s[from:t.i]
+	t.space("")
+	if t.rest() == "" || t.s[t.i] == ';' {
+		return word, ""
+	}
+	t.odd = true
+	t.i = from + len(word)
+	for t.i < len(t.s) && t.s[t.i] != ';' {
 		t.i++
 	}
 	value = strings.TrimRight(t.s[from:t.i], " \t")
-	i := strings.IndexAny(value, " \t")
-	if i < 0 {
-		return value, ""
+	if strings.Contains(value[len(word):], "=") {
+		t.i = from + len(word) // a parameter whose semicolon is missing
+		return word, ""
 	}
-	if strings.HasPrefix(strings.TrimLeft(value[i:], " \t"), "(") && strings.HasSuffix(value, ")") {
-		return value[:i], ""
-	}
-	t.odd = true
-	if strings.Contains(value[i:], "=") {
-		t.i = from + i // a parameter whose semicolon is missing
-		return value[:i], ""
-	}
-	return value, value[:i]
+	return value, word
 }
 
 // segment is one piece of a value that RFC 2231, section 3 continues.

@@ -74,6 +74,7 @@ type reader struct {
 	lines    *lines
 	open     []delimiter // of the multiparts around the present line, innermost last
 	detached bool
+	inexact  int // lines that were nearly boundaries, noted so far
 }
 
 // delimiter is the boundary of a multipart that is open.
@@ -367,7 +368,8 @@ func (r *reader) delimiter() (h hit, ok bool) {
 		closes := len(line) > len(r.open[found].boundary)
 		return hit{level: found, closes: closes, end: r.lines.previous}, true
 	}
-	if inexact {
+	if inexact && r.inexact < maxSame {
+		r.inexact++
 		r.notes.add(MIMEBoundaryInexact, string(line), "")
 	}
 	return hit{}, false

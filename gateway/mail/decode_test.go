@@ -1,0 +1,233 @@
+package mail
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"mime/quotedprintable"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func open(encoding, body string) []byte {
+	p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: Bytes(body)}
+	b, err := io.ReadAll(p.Open())
+	if err != nil {
+		return []byte("error: " + err.Error())
+	}
+	return b
+}
+
+func TestDecode(t *testing.T) {
+	for _, c := range []struct{ encoding, body, want string }{
+		{"", "as it is\r\n", "as it is\r\n"},
+		{"8bit", "caf\xe9", "caf\xe9"},
+		{"nonsense", "=41", "=41"},
+		{"base64", "", ""},
+		{"base64", "SGVsbG8=", "Hello"},
+		{"base64", "SGVs\r\nbG8=\r\n", "Hello"},
+		{"base64", "S\r\nG\r\nV\r\ns", "Hel"},
+		{"base64", "SGVsbG8", "Hello"},
+		{"base64", "SGVsb", "Hel"},
+		{"base64", "SGVsbG8=IHdvcmxk", "Hello world"},
+		{"base64", "SGVsbG8===SGVs====", "HelloHel"},
+		{"base64", "====", ""},
+		{"base64", "S!G\x00V\xffs-b_G8=", "Hello"},
+		{"quoted-printable", "a=3Db=3db", "a=b=b"},
+		{"quoted-printable", "soft=\r\nbreak", "softbreak"},
+		{"quoted-printable", "soft= \t\r\nbreak", "softbreak"},
+		{"quoted-printable", "soft=\nbreak=", "softbreak"},
+		{"quoted-printable", "blanks \t\r\nand\n", "blanks\r\nand\n"},
+		{"quoted-printable", "blanks at the end  ", "blanks at the end"},
+		{"quoted-printable", " a  b \tc", " a  b \tc"},
+		{"quoted-printable", "=4", "=4"},
+		{"quoted-printable", "=4x=x4==41=", "=4x=x4=A"},
+		{"quoted-printable", "=\rx \rx\r\r\n", "=\rx \rx\r\r\n"},
+		{"quoted-printable", "= x", "= x"},
+		{"quoted-printable", strings.Repeat(" ", 300) + "x", strings.Repeat(" ", 300) + "x"},
+		{"quoted-printable", "=" + strings.Repeat(" ", 300) + "x", "=" + strings.Repeat(" ", 300) + "x"},
+		{"x-uuencode", "begin 644 a\r\n#86)C\r\n`\r\nend\r\nbehind", "abc"},
+		{"x-uuencode", "#86)C\n", ""},
+		{"x-uuencode", "begin 644 a\n#86)C\nend\n#86)C\nbegin 644 b\n\"86)C\n", "abcab"},
+		{"x-uuencode", "begin 644 a\nM86\n", "a`\x00"},
+		{"x-uuencode", "begin 644 a\n#86)C" + strings.Repeat("x", 500) + "\n#86)C", "abcabc"},
+	} {
+		if got := string(open(c.encoding, c.body)); got != c.want {
+			t.Errorf("%s %q: %q, want %q", c.encoding, c.body, got, c.want)
+		}
+	}
+}
+
+// TestDecodeAsLibrary holds that what a library encoded comes back.
+func TestDecodeAsLibrary(t *testing.T) {
+	for size := range 200 {
+		data := make([]byte, size*17)
+		for i := range data {
+			data[i] = byte(rand.Uint32())
+		}
+		if got := open("base64", lined(base64.StdEncoding.EncodeToString(data))); !bytes.Equal(got, data) {
+			t.Fatalf("base64 of %d octets", len(data))
+		}
+		var b strings.Builder
+		w := quotedprintable.NewWriter(&b)
+		w.Binary = true
+		_, _ = w.Write(data)
+		_ = w.Close()
+		if got := open("quoted-printable", b.String()); !bytes.Equal(got, data) {
+			t.Fatalf("quoted-printable of %d octets: %q, want %q", len(data), got, data)
+		}
+	}
+}
+
+// lined breaks s into lines as mailers do.
+func lined(s string) string {
+	var b strings.Builder
+	for len(s) > 76 {
+		b.WriteString(s[:76] + "\r\n")
+		s = s[76:]
+	}
+	return b.String() + s
+}
+
+// TestOpenReads holds that the size of the reads makes no difference.
+func TestOpenReads(t *testing.T) {
+	body := lined(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("some octets "), 5000)))
+	for _, content := range []Content{Bytes(body), stored{Bytes(body)}} {
+		for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode", "binary"} {
+			p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: content}
+			want, err := io.ReadAll(p.Open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range []int{1, 2, 79, 80, 81, 160, 319, 320, 321, 1000} {
+				got, err := readIn(p.Open(), size)
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s %T in reads of %d: %d octets, not %d; %v", encoding, content, size, len(got), len(want), err)
+				}
+			}
+			if err := iotest.TestReader(p.Open(), want); err != nil {
+				t.Error(encoding, err)
+			}
+		}
+	}
+}
+
+func readIn(r io.Reader, size int) (all []byte, err error) {
+	buf := make([]byte, size)
+	for {
+		n, err := r.Read(buf)
+		all = append(all, buf[:n]...)
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+	}
+}
+
+// broken is content whose storage fails behind half of it.
+type broken struct{ Bytes }
+
+var errBroken = errors.New("broken")
+
+func (b broken) ReadAt(p []byte, off int64) (int, error) {
+	half := int64(len(b.Bytes) / 2)
+	if off >= half {
+		return 0, errBroken
+	}
+	if n := half - off; int64(len(p)) > n {
+		m, _ := b.Bytes.ReadAt(p[:n], off)
+		return m, errBroken
+	}
+	return b.Bytes.ReadAt(p, off)
+}
+
+func TestOpenError(t *testing.T) {
+	body := strings.Repeat("QUJD", 10_000)
+	for _, encoding := range []string{"base64", "quoted-printable", "7bit"} {
+		p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: broken{Bytes(body)}}
+		if _, err := io.ReadAll(p.Open()); !errors.Is(err, errBroken) {
+			t.Errorf("%s: %v", encoding, err)
+		}
+	}
+}
+
+// TestReadError holds that content that can't be read is never taken for whole.
+func TestReadError(t *testing.T) {
+	content := []byte(someHeader + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("text\r\n", 100_000))
+	_, parts, oddities := Read(broken{content}, Limits{})
+	if len(parts) != 1 || len(oddities) == 0 || oddities[len(oddities)-1].Symbol != ContentUnreadable {
+		t.Error(parts, oddities)
+	}
+	content = []byte(someHeader + "\r\n" + strings.Repeat("text\r\n", 100))
+	_, parts, oddities = Read(broken{content[:60]}, Limits{})
+	if len(parts) != 1 || len(oddities) == 0 || oddities[len(oddities)-1].Symbol != ContentUnreadable {
+		t.Error(parts, oddities)
+	}
+}
+
+func TestOpenNothing(t *testing.T) {
+	for _, p := range []*Part{{}, {content: Bytes("x")}, {Encoding: "base64", content: Bytes("x")}} {
+		if b, err := io.ReadAll(p.Open()); len(b) != 0 || err != nil {
+			t.Errorf("%q %v", b, err)
+		}
+	}
+}
+
+func FuzzBase64(f *testing.F) {
+	for _, s := range []string{"", "SGVsbG8=", "SGVs\r\nbG8=", "S=G=V=s", "SGVs!bG8", "===="} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := open("base64", string(body))
+		if len(got) > len(body)/4*3+len(body)%4 {
+			t.Fatalf("%d octets of %d", len(got), len(body))
+		}
+		if want, err := base64.StdEncoding.DecodeString(string(body)); err == nil && !bytes.Equal(got, want) {
+			t.Fatalf("%q, want %q", got, want)
+		}
+		sameInPieces(t, "base64", body, got)
+	})
+}
+
+func FuzzQuotedPrintable(f *testing.F) {
+	for _, s := range []string{"", "a=3D", "a=\r\nb", "a= \t\nb ", "==41", "=4", " \r\r\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := open("quoted-printable", string(body))
+		if len(got) > len(body) {
+			t.Fatalf("%d octets of %d", len(got), len(body))
+		}
+		sameInPieces(t, "quoted-printable", body, got)
+	})
+}
+
+func FuzzUU(f *testing.F) {
+	f.Add([]byte("begin 644 a\n#86)C\n`\nend\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := open("x-uuencode", string(body))
+		if len(got) > len(body) {
+			t.Fatalf("%d octets of %d", len(got), len(body))
+		}
+		sameInPieces(t, "x-uuencode", body, got)
+	})
+}
+
+// sameInPieces decodes octet by octet.
+func sameInPieces(t *testing.T, encoding string, body, want []byte) {
+	d := newDecoder(encoding)
+	var got []byte
+	var buf [1 + slack]byte
+	for _, c := range body {
+		got = append(got, buf[:d.decode(buf[:], []byte{c})]...)
+	}
+	got = append(got, buf[:d.end(buf[:])]...)
+	if !bytes.Equal(got, want) {
+		t.Fatalf("octet by octet %q, at once %q", got, want)
+	}
+}
