@@ -439,6 +439,7 @@ func TestRetryAndUp(t *testing.T) {
 		tried("up, but it is not", "a002")
 		result = served
 		s.Up("a.example")
+		after(1)
 		tried("up", "a000 a001 a002")
 		if err := s.Retry("a001"); !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
