@@ -5,7 +5,6 @@ package filtertest
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/netip"
 	"reflect"
@@ -227,26 +226,31 @@ func (r Repeated) Size() int64 { return int64(r) }
 
 // ReadAt implements mail.Content.
 func (r Repeated) ReadAt(p []byte, off int64) (n int, err error) {
-	for n < len(p) && off < int64(r) {
-		more := copy(p[n:min(int64(len(p)), int64(n)+int64(r)-off)], repeatedAt(off))
-		n += more
-		off += int64(more)
+	if off >= int64(r) {
+		return 0, io.EOF
 	}
-	if n < len(p) {
-		err = io.EOF
+	if left := int64(r) - off; int64(len(p)) > left {
+		p, err = p[:left], io.EOF
+	}
+	if off < int64(len(repeatedHeader)) {
+		n = copy(p, repeatedHeader[off:])
+	}
+	for n < len(p) {
+		at := off + int64(n) - int64(len(repeatedHeader))
+		line := numbered(at / lineLength)
+		n += copy(p[n:], line[at%lineLength:])
 	}
 	return n, err
 }
 
-// repeatedAt is the rest of the header or of the line that the octet stands in.
-func repeatedAt(off int64) string {
-	if off < int64(len(repeatedHeader)) {
-		return repeatedHeader[off:]
+// numbered is a line that begins with its number.
+func numbered(number int64) (line [lineLength]byte) {
+	copy(line[:], "00000000 the quick brown fox jumps over the lazy dog, again on\r\n")
+	for i := 7; number > 0; i-- {
+		line[i] = byte('0' + number%10)
+		number /= 10
 	}
-	off -= int64(len(repeatedHeader))
-	number := off / lineLength
-	line := fmt.Sprintf("%08d %s\r\n", number, strings.Repeat("x", lineLength-11))
-	return line[off%lineLength:]
+	return line
 }
 
 // WriteTo implements mail.Content.
