@@ -106,9 +106,7 @@ func (c *conn) until(ctx context.Context, d time.Duration) error {
 	if end, ok := ctx.Deadline(); ok && end.Before(at) {
 		at = end
 	}
-	if err := c.SetDeadline(at); err != nil {
-		return err
-	}
+	_ = c.SetDeadline(at) // where it fails, what follows fails, and says why
 	return ctx.Err()
 }
 

@@ -72,6 +72,8 @@ type script struct {
 	sessions map[string][][]string // lines, by address
 }
 
+var hello = mail.Bytes("Subject: x\r\n\r\nhello\r\n")
+
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -93,7 +95,7 @@ func readScript(t *testing.T, file string) *script {
 		t.Fatal(err)
 	}
 	s := &script{sessions: map[string][][]string{}, resolver: fakeResolver{}}
-	s.job.Content = mail.Bytes("Subject: x\r\n\r\nhello\r\n")
+	s.job.Content = hello
 	section := ""
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\n")
@@ -238,6 +240,15 @@ func compare(t *testing.T, what string, want []string, got []Outcome) {
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("%ss (-want +got):\n%s", what, diff)
 	}
+}
+
+// newNetwork has sessions with one host, "one:25", as scripts have them.
+func newNetwork(t *testing.T, sessions ...string) *network {
+	n := &network{t: t, content: hello, sessions: map[string][][]string{}}
+	for _, s := range sessions {
+		n.sessions["one:25"] = append(n.sessions["one:25"], strings.Split(strings.TrimSpace(s), "\n"))
+	}
+	return n
 }
 
 // network plays the servers of a script.
