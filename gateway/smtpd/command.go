@@ -357,14 +357,14 @@ func (c *conn) settle(x *content, r mail.Reply) {
 		return
 	}
 	ended := x.drain(c.config.Limits.MessageSize)
-	x.err = ErrCut // for a session that goes on reading
 	c.answer(c.outcome(how, r))
 	switch {
-	case !ended || how == ErrBareNewline:
+	case !ended || x.err == ErrBareNewline:
 		c.end = linger
 	case r.Positive() && how == io.EOF:
 		c.noops = 0
 	}
+	x.run, x.err = nil, ErrCut // for a session that goes on reading
 }
 
 // outcome is the session's reply, unless the session took a message that it

@@ -200,13 +200,21 @@ func lines(p []byte, bol bool) (n int, after, bad bool) {
 	return n, bol, false
 }
 
-// drain reads on to the end of the content, over at most limit octets, and says
-// whether it came. Only CRLF.CRLF ends it, as before.
+// drain reads on to the end of the content, over at most limit octets beyond
+// the size that it may have, and says whether it came. Only CRLF.CRLF ends it,
+// as before.
 func (x *content) drain(limit int64) bool {
-	x.run = nil
-	if x.err == io.EOF {
-		return true
+	for x.err == nil { // what the reader left
+		_, _ = x.next()
 	}
+	switch x.err {
+	case io.EOF:
+		return true
+	case ErrBareNewline, ErrTooBig:
+	default:
+		return false
+	}
+	limit += x.left // nothing of the faulty run was used
 	for {
 		n, bol, end := skip(x.in.unread(), x.bol)
 		x.in.discard(n)
