@@ -1,15 +1,20 @@
 package mail
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // classes sorts octets into kinds, one bit each; 0 is the kind that is expected.
 type classes [256]byte
 
 // of is all kinds that occur in b.
 func (c *classes) of(b []byte) (seen byte) {
-	for len(b) >= 8 {
-		seen |= c[b[0]] | c[b[1]] | c[b[2]] | c[b[3]] | c[b[4]] | c[b[5]] | c[b[6]] | c[b[7]]
-		b = b[8:]
+	for ; len(b) >= 8; b = b[8:] {
+		// One load of eight octets is half the time of eight loads.
+		o := binary.LittleEndian.Uint64(b)
+		seen |= c[byte(o)] | c[byte(o>>8)] | c[byte(o>>16)] | c[byte(o>>24)]
+		seen |= c[byte(o>>32)] | c[byte(o>>40)] | c[byte(o>>48)] | c[byte(o>>56)]
 	}
 	for _, o := range b {
 		seen |= c[o]

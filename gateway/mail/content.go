@@ -80,7 +80,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteTo implements Content.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
-	buf := make([]byte, min(f.size, 256<<10))
+	buf := make([]byte, max(1, min(f.size, 256<<10))) // io.CopyBuffer panics without a buffer
 	// The struct hides SectionReader's own WriteTo, so that buf is used.
 	return io.CopyBuffer(w, struct{ io.Reader }{NewReader(f)}, buf)
 }

@@ -214,7 +214,7 @@ func (d *qpDecoder) decode(dst, src []byte) (n int) {
 	for i := 0; i < len(src); {
 		if d.count == 0 {
 			from := i
-			for i < len(src) && src[i] != '=' && src[i] != ' ' && src[i] != '\t' {
+			for i < len(src) && !qpSpecial(src[i:]) {
 				i++
 			}
 			n += copy(dst[n:], src[from:i])
@@ -232,6 +232,18 @@ func (d *qpDecoder) decode(dst, src []byte) (n int) {
 		}
 	}
 	return n
+}
+
+// qpSpecial says that the first octet can't be written before the next is known:
+// white space counts unless a line break follows.
+func qpSpecial(src []byte) bool {
+	switch src[0] {
+	case '=':
+		return true
+	case ' ', '\t':
+		return len(src) == 1 || src[1] <= ' '
+	}
+	return false
 }
 
 func (d *qpDecoder) hold(c byte) {

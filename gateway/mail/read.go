@@ -21,7 +21,7 @@ func Read(c Content, l Limits) (Header, []Part, []Oddity) {
 	l = l.orDefault()
 	t := &tree{
 		limits: l,
-		parts:  make([]Part, 0, 4),
+		parts:  make([]Part, 0, 8),
 		octets: 8*l.HeaderBytes + 512*int64(l.Parts),
 		fields: 8 * (l.Fields + l.Parts),
 		decode: 4 * maxDecoded,
