@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"postern/gateway/mail"
 )
@@ -26,7 +25,7 @@ func newStory() *story {
 // tell makes a spool do everything that changes its disk. It stops at the first
 // step that fails.
 func (st *story) tell(m *memFS) error {
-	s, err := Open(Config{Dir: "/spool", fs: m, Retry: func(string) []time.Duration { return []time.Duration{minRetry} }})
+	s, err := Open(Config{Dir: "/spool", fs: m})
 	if err != nil {
 		return err
 	}
@@ -88,21 +87,21 @@ func (st *story) done(it Item, rcpts []string) (recorded func()) {
 }
 
 func (st *story) try(s *Spool, it Item, rcpts ...string) error {
-	recorded := func() {}
-	for {
-		v, err := one(s, it.Route, &script{deliver: func(*Item) (a Attempt) {
-			recorded = st.done(it, rcpts)
-			return Attempt{Dispositions: dispositions(rcpts)}
-		}})
-		if err != nil { // not due yet: the schedule is 10 ms
-			time.Sleep(minRetry / 4)
-			continue
-		}
-		if v.err == nil {
-			recorded()
-		}
-		return v.err
+	if err := s.Retry(it.ID); err != nil {
+		return err
 	}
+	recorded := func() {}
+	v, err := one(s, it.Route, &script{deliver: func(*Item) (a Attempt) {
+		recorded = st.done(it, rcpts)
+		return Attempt{Dispositions: dispositions(rcpts)}
+	}})
+	if err == nil {
+		err = v.err
+	}
+	if err == nil {
+		recorded()
+	}
+	return err
 }
 
 func dispositions(rcpts []string) (ds []Disposition) {
