@@ -141,28 +141,29 @@ func TestFaults(t *testing.T) {
 		name  string
 		serve func(net.Conn)
 		err   string
+		size  int64 // of the message; large where clamd does not read it
 	}{
-		{"hangs up at once", func(net.Conn) {}, ""},
-		{"hangs up after the content", answers(""), "EOF"},
-		{"cut reply", answers("stream: OK"), "EOF"},
-		{"cut finding", answers("stream: Eicar FOU"), "EOF"},
-		{"empty reply", answers("\x00"), "not understood"},
-		{"garbage", answers("\xff\xfe\x01\x00"), "not understood"},
-		{"another protocol", answers("HTTP/1.1 400 Bad Request\r\n\r\n\x00"), "not understood"},
+		{"hangs up at once", func(net.Conn) {}, "", 20_000_000},
+		{"hangs up after the content", answers(""), "EOF", 1000},
+		{"cut reply", answers("stream: OK"), "EOF", 1000},
+		{"cut finding", answers("stream: Eicar FOU"), "EOF", 1000},
+		{"empty reply", answers("\x00"), "not understood", 1000},
+		{"garbage", answers("\xff\xfe\x01\x00"), "not understood", 1000},
+		{"another protocol", answers("HTTP/1.1 400 Bad Request\r\n\r\n\x00"), "not understood", 1000},
 		{"endless reply", func(c net.Conn) {
 			_, _ = readStream(c)
 			for err := error(nil); err == nil; {
 				_, err = c.Write(bytes.Repeat([]byte("a"), 1000))
 			}
-		}, "over 4096 octets"},
-		{"busy", answers("stream: Can't create temporary file ERROR\x00"), "temporary file"},
-		{"no such command", answers("UNKNOWN COMMAND\x00"), "not understood"},
-		{"clean before it has all", func(c net.Conn) { _, _ = io.WriteString(c, "stream: OK\x00") }, ""},
+		}, "over 4096 octets", 1000},
+		{"busy", answers("stream: Can't create temporary file ERROR\x00"), "temporary file", 1000},
+		{"no such command", answers("UNKNOWN COMMAND\x00"), "not understood", 1000},
+		{"clean before it has all", func(c net.Conn) { _, _ = io.WriteString(c, "stream: OK\x00") }, "", 20_000_000},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFilter(t, 0, listen(t, "tcp", test.serve))
-			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(5_000_000)}, nil)
+			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(test.size)}, nil)
 			if err == nil || len(results) != 0 {
 				t.Fatalf("no error, but %v", results)
 			}
@@ -232,7 +233,7 @@ func TestTooLong(t *testing.T) {
 		_, _ = io.CopyN(io.Discard, c, 100_000)
 		_, _ = io.WriteString(c, "INSTREAM size limit exceeded. ERROR\x00")
 	}))
-	results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(50_000_000)}, nil)
+	results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(20_000_000)}, nil)
 	if err != nil || len(results) != 1 || results[0].Symbol != "CLAMAV_LIMIT" || results[0].Fault != mail.FaultMessage || results[0].Err == nil {
 		t.Errorf("%+v, %v", results, err)
 	}

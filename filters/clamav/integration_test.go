@@ -153,13 +153,13 @@ func TestClamdStopsAndStarts(t *testing.T) {
 			t.Fatalf("no error without a clamd, but %v", results)
 		}
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("20 messages waited %v for a clamd that isn't there", took)
 	}
 	d.Start()
 	began = time.Now()
 	for !infected() {
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > 30*time.Second {
 			t.Fatal("clamd is back and not used")
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -181,7 +181,7 @@ func TestClamdHangs(t *testing.T) {
 			t.Fatalf("no error from a clamd that hangs, but %v", results)
 		}
 	}
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("20 messages waited %v", took)
 	}
 	d.Resume()
@@ -189,7 +189,7 @@ func TestClamdHangs(t *testing.T) {
 		if _, err = f.Check(t.Context(), m, nil); err == nil {
 			break
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > 30*time.Second {
 			t.Fatal("clamd goes on and is not used")
 		}
 	}

@@ -148,7 +148,7 @@ func TestSpamdStopsAndStarts(t *testing.T) {
 			t.Fatalf("no error without a spamd, but %v", results)
 		}
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("20 messages waited %v for a spamd that isn't there", took)
 	}
 	d.Start()
@@ -156,7 +156,7 @@ func TestSpamdStopsAndStarts(t *testing.T) {
 		if _, err := f.Check(t.Context(), filtertest.Message(ham), nil); err == nil {
 			return
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > 30*time.Second {
 			t.Fatal("spamd is back and not used")
 		}
 	}

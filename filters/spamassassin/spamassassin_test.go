@@ -257,25 +257,26 @@ func TestFaults(t *testing.T) {
 		name  string
 		serve func(net.Conn)
 		err   string
+		size  int64 // of the message; large where spamd does not read it
 	}{
-		{"hangs up at once", func(net.Conn) {}, ""},
-		{"hangs up after the request", answers(""), "EOF"},
-		{"cut head", answers("SPAMD/1.1 0 EX_OK\r\nSpam: False ; 0.0 / 5.0\r\n"), "EOF"},
-		{"cut report", answers(strings.Replace(nothing, "length: 1", "length: 2", 1)), "EOF"},
-		{"garbage", answers("\xff\x00\x01"), "not understood"},
+		{"hangs up at once", func(net.Conn) {}, "", 20_000_000},
+		{"hangs up after the request", answers(""), "EOF", 1000},
+		{"cut head", answers("SPAMD/1.1 0 EX_OK\r\nSpam: False ; 0.0 / 5.0\r\n"), "EOF", 1000},
+		{"cut report", answers(strings.Replace(nothing, "length: 1", "length: 2", 1)), "EOF", 1000},
+		{"garbage", answers("\xff\x00\x01"), "not understood", 1000},
 		{"endless", func(c net.Conn) {
 			_, _, _ = readRequest(c)
 			for err := error(nil); err == nil; {
 				_, err = io.WriteString(c, strings.Repeat("a", 10_000))
 			}
-		}, "over 262144 octets"},
-		{"busy", answers("SPAMD/1.0 75 EX_TEMPFAIL\r\n\r\n"), "75 EX_TEMPFAIL"},
-		{"answer before it has all", func(c net.Conn) { _, _ = io.WriteString(c, nothing) }, ""},
+		}, "over 262144 octets", 1000},
+		{"busy", answers("SPAMD/1.0 75 EX_TEMPFAIL\r\n\r\n"), "75 EX_TEMPFAIL", 1000},
+		{"answer before it has all", func(c net.Conn) { _, _ = io.WriteString(c, nothing) }, "", 20_000_000},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFilter(t, Config{Addresses: []string{listen(t, "tcp", test.serve)}, MaxSize: 20_000_000})
-			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(20_000_000)}, nil)
+			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(test.size)}, nil)
 			if err == nil || len(results) != 0 {
 				t.Fatalf("no error, but %v", results)
 			}
