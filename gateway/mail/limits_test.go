@@ -53,6 +53,10 @@ func TestLimits(t *testing.T) {
 	encoded := func(n int) []byte {
 		return []byte(someHeader + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSubject: x\r\n\r\n" + strings.Repeat("x", n-14))
 	}
+	boundary := func(n int) []byte {
+		b := strings.Repeat("b", n)
+		return []byte(someHeader + "Content-Type: multipart/mixed; boundary=" + b + "\r\n\r\n--" + b + "\r\n\r\nx\r\n--" + b + "--\r\n")
+	}
 	params := func(n int) []byte {
 		return []byte(someHeader + "Content-Type: text/plain" + strings.Repeat("; a*1=b", n) + "\r\n\r\nx\r\n")
 	}
@@ -70,6 +74,7 @@ func TestLimits(t *testing.T) {
 		{"fields", Limits{Fields: 50}, fields, 50, HeaderLimit, [2]int{1, 1}},
 		{"octets", Limits{HeaderBytes: 5000}, octets, 5000, HeaderLimit, [2]int{1, 1}},
 		{"decoded", Limits{}, encoded, maxDecoded, MIMEDecodeLimit, [2]int{2, 1}},
+		{"boundary", Limits{}, boundary, maxBoundary, MIMEBoundaryLimit, [2]int{2, 1}},
 		{"parameters", Limits{}, params, maxParams, MIMEParameterLimit, [2]int{1, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -50,9 +50,9 @@ func (l Limits) orDefault() Limits {
 // into memory; four times as much may be decoded in all.
 const maxDecoded = 2 << 20
 
-// maxBoundary bounds the lines that are compared with boundaries. RFC 2046,
-// section 5.1.1 allows a boundary of 70 octets.
-const maxBoundary = 2000
+// maxBoundary bounds a boundary, so that its lines fit into one piece. RFC 2046,
+// section 5.1.1 allows 70 octets.
+const maxBoundary = piece - 100
 
 // tree is what is found, and what may still be spent on it.
 type tree struct {
@@ -271,8 +271,8 @@ func (r *reader) boundary(p *Part, note noter) (string, bool) {
 		return "", false
 	case b == "":
 		note.add(MIMEBoundaryEmpty, p.MediaType)
-	case len(b) > maxBoundary/2:
-		note.add(MIMEBoundaryMalformed, b)
+	case len(b) > maxBoundary:
+		note.add(MIMEBoundaryLimit, b)
 		return "", false
 	case !isBoundary(b):
 		note.add(MIMEBoundaryMalformed, b)
@@ -341,13 +341,14 @@ func (r *reader) scan(c check) (h hit) {
 
 // delimiter says whether the present line is a boundary. That of the innermost
 // multipart comes first, but one that was closed comes last: nested multiparts
-// that share a boundary are read as they are meant.
+// that share a boundary are read as they are meant. QUIRK: RFC 2046, section
+// 5.1.1 also takes a line that goes on behind the boundary; most readers don't.
 func (r *reader) delimiter() (h hit, ok bool) {
 	line := r.lines.text
 	if len(r.open) == 0 || len(line) < 2 || line[0] != '-' || line[1] != '-' {
 		return hit{}, false
 	}
-	if !r.lines.begins || !r.lines.ends || len(line) > maxBoundary {
+	if !r.lines.begins || !r.lines.ends {
 		return hit{}, false
 	}
 	line = bytes.TrimRight(line[2:], " \t\r")
