@@ -74,7 +74,7 @@ func parseHost(s string) (hop, error) {
 // parseHostPort reads a host and its port, which may be missing.
 func parseHostPort(s, port string) (hop, error) {
 	host := s
-	_, err := netip.ParseAddr(s)
+	bare, err := netip.ParseAddr(s)
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && err != nil && s[len(s)-1] != ']' {
 		host, port = s[:i], s[i+1:]
 	}
@@ -88,7 +88,9 @@ func parseHostPort(s, port string) (hop, error) {
 		}
 		return hop{network: "tcp", host: addr.String(), port: port}, nil
 	}
-	if err != nil && !isHostName(host) {
+	if err == nil {
+		host = bare.String()
+	} else if !isHostName(host) {
 		return hop{}, fmt.Errorf("%q is neither a host name nor an address", host)
 	}
 	return hop{network: "tcp", host: host, port: port}, nil
