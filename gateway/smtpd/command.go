@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern/gateway/mail"
@@ -131,7 +132,7 @@ func (c *conn) hello(arg string, esmtp bool) {
 		c.quitOver(replyEarly, ReasonEarly)
 		return
 	}
-	if arg == "" || len(arg) > maxHello || !isWord(arg) {
+	if arg == "" || len(arg) > maxHello || strings.Contains(arg, " ") {
 		c.refuse(replyHello)
 		return
 	}
@@ -156,15 +157,6 @@ func (c *conn) hello(arg string, esmtp bool) {
 	c.offer()
 }
 
-func isWord(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
 // offer is the reply to EHLO.
 func (c *conn) offer() {
 	for _, line := range []string{c.config.Hostname, "PIPELINING", "8BITMIME", "SMTPUTF8"} {
@@ -180,30 +172,34 @@ func (c *conn) offer() {
 // startTLS is RFC 3207. What the client sent in clear behind the command is
 // thrown away: whoever wrote it there, it must not count as said under TLS.
 func (c *conn) startTLS(arg string) {
-	switch {
-	case arg != "":
-		c.refuse(replyNoArgument)
-		return
-	case c.client.TLS != "":
-		c.refuse(mail.Reply{Code: 503, Enhanced: "5.5.1", Text: "TLS is on already"})
-		return
-	case c.config.TLS == nil:
-		c.refuse(replyNotOffered)
-		return
-	case c.client.HELO == "":
-		c.refuse(replyHelloFirst)
-		return
-	case c.inMail:
-		c.refuse(replyNested)
+	if r := c.refuseTLS(arg); r.Code != 0 {
+		c.refuse(r)
 		return
 	}
 	c.dropPlaintext()
 	c.say(replyGoTLS)
-	if err := c.flush(); err != nil {
+	if c.flush() != nil {
 		c.end = abort
 		return
 	}
 	c.shakeHands()
+}
+
+// refuseTLS says why there is no STARTTLS now.
+func (c *conn) refuseTLS(arg string) (refusal mail.Reply) {
+	switch {
+	case arg != "":
+		return replyNoArgument
+	case c.client.TLS != "":
+		return replyTLSOn
+	case c.config.TLS == nil:
+		return replyNotOffered
+	case c.client.HELO == "":
+		return replyHelloFirst
+	case c.inMail:
+		return replyNested
+	}
+	return refusal
 }
 
 // dropPlaintext throws away what came before the client could know that we are
@@ -297,24 +293,16 @@ func (c *conn) rcpt(arg string) {
 // behind it: a client that did not wait would make us read its message as
 // commands.
 func (c *conn) data(arg string) {
-	switch {
-	case c.early():
+	if c.early() {
 		c.quitOver(replyEarly, ReasonEarly)
 		return
-	case arg != "":
-		c.refuse(replyNoArgument)
+	}
+	switch r := c.refuseData(arg); {
+	case r == replyNoRcpt: // a pipelining client could not know, and its RCPTs were counted
+		c.say(r)
 		return
-	case c.client.HELO == "":
-		c.refuse(replyHelloFirst)
-		return
-	case !c.inMail:
-		c.refuse(replyMailFirst)
-		return
-	case c.rcpts == 0:
-		c.refuse(replyRcptFirst)
-		return
-	case c.accepted == 0: // of a pipelining client that could not know; its RCPTs were counted
-		c.say(replyNoRcpt)
+	case r.Code != 0:
+		c.refuse(r)
 		return
 	}
 	c.say(replyGoData)
@@ -326,6 +314,23 @@ func (c *conn) data(arg string) {
 	r := c.session.Data(c.server.ctx, x)
 	c.settle(x, r)
 	c.reset()
+}
+
+// refuseData says why there is no DATA now.
+func (c *conn) refuseData(arg string) (refusal mail.Reply) {
+	switch {
+	case arg != "":
+		return replyNoArgument
+	case c.client.HELO == "":
+		return replyHelloFirst
+	case !c.inMail:
+		return replyMailFirst
+	case c.rcpts == 0:
+		return replyRcptFirst
+	case c.accepted == 0:
+		return replyNoRcpt
+	}
+	return refusal
 }
 
 // newContent is the content that is about to come.

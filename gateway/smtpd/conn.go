@@ -314,12 +314,7 @@ func (c *conn) hangUp() {
 	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	c.in.drop()
-	c.in.narrow()
 	if c.wait(time.Now().Add(lingerTime)) {
-		_, _ = io.CopyBuffer(io.Discard, hidden{io.LimitReader(c.raw, lingerOctets)}, c.in.buffer())
+		_, _ = io.Copy(io.Discard, io.LimitReader(c.raw, lingerOctets))
 	}
 }
-
-// hidden hides all but Read, so that io.CopyBuffer uses its buffer.
-type hidden struct{ io.Reader }

@@ -13,7 +13,7 @@ import (
 
 // read reads a content that comes as r brings it, and says where it stopped:
 // left is what is still unread in the buffer.
-func read(r io.Reader, size int64, normalise, drain bool) (got string, err error, ended bool, left string) {
+func read(r io.Reader, size int64, normalise, drain bool) (got string, ended bool, left string, err error) {
 	in := &input{}
 	in.widen()
 	defer in.release()
@@ -25,19 +25,19 @@ func read(r io.Reader, size int64, normalise, drain bool) (got string, err error
 	if drain {
 		ended = x.drain(1 << 20)
 	}
-	return string(b), err, ended, string(in.unread())
+	return string(b), ended, string(in.unread()), err
 }
 
 // slow is the reference: what read has to come to, octet by octet and without
 // any cleverness. used is how many octets the content had, its end included;
 // -1 where there is no end.
-func slow(raw string, size int64, normalise bool) (want string, err error, used int) {
+func slow(raw string, size int64, normalise bool) (want string, used int, err error) {
 	used = -1
 	if i := strings.Index("\r\n"+raw, "\r\n.\r\n"); i >= 0 {
 		used = i + 3
 	}
 	var out []byte
-	fail := func(err error) (string, error, int) { return string(out), err, used }
+	fail := func(err error) (string, int, error) { return string(out), used, err }
 	at := func(i int) byte {
 		if i < 0 {
 			return "\r\n"[i+2]
@@ -49,7 +49,7 @@ func slow(raw string, size int64, normalise bool) (want string, err error, used 
 	}
 	for i := 0; i < len(raw); i++ {
 		if used >= 0 && i == used-3 {
-			return string(out), nil, used
+			return string(out), used, nil
 		}
 		rest := raw[i:]
 		bol := at(i-2) == '\r' && at(i-1) == '\n'
@@ -83,14 +83,14 @@ func slow(raw string, size int64, normalise bool) (want string, err error, used 
 // come.
 func compare(t *testing.T, raw string, size int64, normalise bool) {
 	t.Helper()
-	want, wantErr, used := slow(raw, size, normalise)
+	want, used, wantErr := slow(raw, size, normalise)
 	for name, r := range map[string]io.Reader{
 		"at once":     strings.NewReader(raw),
 		"single":      iotest.OneByteReader(strings.NewReader(raw)),
 		"halves":      iotest.HalfReader(strings.NewReader(raw)),
 		"end at once": iotest.DataErrReader(strings.NewReader(raw)),
 	} {
-		got, err, ended, left := read(r, size, normalise, true)
+		got, ended, left, err := read(r, size, normalise, true)
 		if !errors.Is(err, wantErr) {
 			t.Fatalf("%q %s: got %v, want %v", raw, name, err, wantErr)
 		}
@@ -123,7 +123,7 @@ func TestEnd(t *testing.T) {
 					compare(t, dot+behind+raw, 1000, normalise)
 				}
 				compare(t, raw, 7, false)
-				got, err, _, _ := read(strings.NewReader(raw), 1000, false, false)
+				got, _, _, err := read(strings.NewReader(raw), 1000, false, false)
 				if before == "\r\n" && dot+behind == ".\r\n" {
 					if err != nil || got != "body\r\n" {
 						t.Errorf("%q: %q, %v", raw, got, err)
@@ -152,16 +152,16 @@ func TestContentSizes(t *testing.T) {
 		{"xy\x00\r\n.\r\n", 1, ErrTooBig},
 		{"x\x00\r\n.\r\n", 1, ErrBareNewline},
 	} {
-		if _, err, _, _ := read(strings.NewReader(tt.raw), tt.size, false, false); err != tt.err {
+		if _, _, _, err := read(strings.NewReader(tt.raw), tt.size, false, false); err != tt.err {
 			t.Errorf("%q in %d: %v, want %v", tt.raw, tt.size, err, tt.err)
 		}
 		compare(t, tt.raw, tt.size, false)
 	}
 	// Normalised, a bare newline is two octets.
-	if _, err, _, _ := read(strings.NewReader("x\n\r\n.\r\n"), 5, true, false); err != nil {
+	if _, _, _, err := read(strings.NewReader("x\n\r\n.\r\n"), 5, true, false); err != nil {
 		t.Error(err)
 	}
-	if _, err, _, _ := read(strings.NewReader("x\n\r\n.\r\n"), 4, true, false); err != ErrTooBig {
+	if _, _, _, err := read(strings.NewReader("x\n\r\n.\r\n"), 4, true, false); err != ErrTooBig {
 		t.Error(err)
 	}
 }
@@ -172,7 +172,7 @@ func TestContentLines(t *testing.T) {
 	for _, n := range []int{1, 998, largeBuffer - 3, largeBuffer - 2, largeBuffer - 1, largeBuffer, largeBuffer + 1, 200_000} {
 		line := strings.Repeat("x", n) + "\r\n"
 		raw := line + "." + strings.Repeat(".dot\r\n.", 3) + line + ".\r\n"
-		want, err, _ := slow(raw, 1<<20, false)
+		want, _, err := slow(raw, 1<<20, false)
 		if err != nil {
 			t.Fatal(err)
 		}

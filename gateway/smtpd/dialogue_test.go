@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bufio"
 	"crypto/tls"
 	"net"
 	"os"
@@ -178,4 +179,45 @@ func TestEarlyTalker(t *testing.T) {
 	if b.open() != 0 || len(b.reasons) != 1 || b.reasons[0] != ReasonEarly {
 		t.Error(b.open(), b.reasons)
 	}
+}
+
+// Under TLS, what comes too early may lie in crypto/tls: in a record of its own,
+// read from the socket together with the one before.
+func TestEarlyRecord(t *testing.T) {
+	for _, first := range []string{"EHLO x\r\n", "DATA\r\n"} {
+		_, addr := serve(t, Config{TLS: testTLS()}, &backend{})
+		c := greeted(t, addr, false)
+		c.ask("EHLO x", "250")
+		c.ask("STARTTLS", "220")
+		held := &holding{Conn: c.raw}
+		secure := tls.Client(held, insecure)
+		if err := secure.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		c.conn, c.r = secure, bufio.NewReader(secure)
+		held.hold = true
+		c.send(first)
+		c.send("MAIL FROM:<a@b.test>\r\n")
+		if _, err := c.raw.Write(held.held); err != nil {
+			t.Fatal(err)
+		}
+		held.hold = false
+		c.expect("554 5.5.0")
+		c.expectClose()
+	}
+}
+
+// holding keeps back what is written.
+type holding struct {
+	net.Conn
+	hold bool
+	held []byte
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if !h.hold {
+		return h.Conn.Write(p)
+	}
+	h.held = append(h.held, p...)
+	return len(p), nil
 }

@@ -107,7 +107,7 @@ func readMail(arg string, esmtp bool, limit int64) (m MailCommand, refusal mail.
 		return m, refusal
 	}
 	if !m.SMTPUTF8 && !isASCII(arg) {
-		return m, replyUTF8From
+		return m, replyUTF8
 	}
 	m.ReversePath, err = mail.ParseAddress(path)
 	// "postmaster" without a domain is a forward-path only (section 4.1.1.3).
@@ -126,25 +126,22 @@ func readParams(m *MailCommand, params []string) mail.Reply {
 	for _, p := range params {
 		key, value, has := strings.Cut(p, "=")
 		key = strings.ToUpper(key)
-		ok := !seen[key]
-		seen[key] = true
+		ok := false
 		switch key {
 		case "SIZE":
-			var good bool
-			m.Size, good = readSize(value)
-			ok = ok && good
+			m.Size, ok = readSize(value)
 		case "BODY":
 			m.EightBit = strings.EqualFold(value, "8BITMIME")
-			ok = ok && (m.EightBit || strings.EqualFold(value, "7BIT"))
+			ok = m.EightBit || strings.EqualFold(value, "7BIT")
 		case "SMTPUTF8":
-			m.SMTPUTF8 = true
-			ok = ok && !has
+			m.SMTPUTF8, ok = true, !has
 		default:
 			return replyParameter
 		}
-		if !ok {
+		if !ok || seen[key] {
 			return replyValue
 		}
+		seen[key] = true
 	}
 	return mail.Reply{}
 }
@@ -175,7 +172,7 @@ func readRcpt(arg string, utf8 bool) (r RcptCommand, refusal mail.Reply) {
 	case len(params) > 0:
 		return r, replyParameter
 	case !utf8 && !isASCII(path):
-		return r, replyUTF8To
+		return r, replyUTF8
 	}
 	r.Path = path
 	r.Address, r.Err = mail.ParseAddress(path)

@@ -22,6 +22,7 @@ var (
 	replyNoBDAT      = mail.Reply{Code: 502, Enhanced: "5.5.1", Text: "CHUNKING is not offered"}
 	replyNoArgument  = mail.Reply{Code: 501, Enhanced: "5.5.4", Text: "this command takes no argument"}
 	replyArgument    = mail.Reply{Code: 501, Enhanced: "5.5.4", Text: "argument missing"}
+	replyTLSOn       = mail.Reply{Code: 503, Enhanced: "5.5.1", Text: "TLS is on already"}
 	replyHelloFirst  = mail.Reply{Code: 503, Enhanced: "5.5.1", Text: "say EHLO first"}
 	replyHello       = mail.Reply{Code: 501, Enhanced: "5.5.4", Text: "a host name or an address literal, please"}
 	replyNested      = mail.Reply{Code: 503, Enhanced: "5.5.1", Text: "a transaction is open already"}
@@ -30,8 +31,7 @@ var (
 	replyNoRcpt      = mail.Reply{Code: 554, Enhanced: "5.5.1", Text: "no valid recipients"}
 	replyBadFrom     = mail.Reply{Code: 501, Enhanced: "5.1.7", Text: "malformed reverse-path"}
 	replyBadTo       = mail.Reply{Code: 501, Enhanced: "5.1.3", Text: "malformed forward-path"}
-	replyUTF8From    = mail.Reply{Code: 553, Enhanced: "5.6.7", Text: "a non-ASCII address needs SMTPUTF8"}
-	replyUTF8To      = replyUTF8From
+	replyUTF8        = mail.Reply{Code: 553, Enhanced: "5.6.7", Text: "a non-ASCII address needs SMTPUTF8"}
 	replyParameter   = mail.Reply{Code: 555, Enhanced: "5.5.4", Text: "parameter not known"}
 	replyValue       = mail.Reply{Code: 501, Enhanced: "5.5.4", Text: "malformed or repeated parameter"}
 	replyTooBig      = mail.Reply{Code: 552, Enhanced: "5.3.4", Text: "message too big"}

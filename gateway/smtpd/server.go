@@ -225,9 +225,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.cut()
-	for _, c := range s.open() {
+	s.mu.Lock()
+	for c := range s.conns {
 		_ = c.raw.Close()
 	}
+	s.mu.Unlock()
 	// A moment, so that sessions which heed their context are gone, and with
 	// them what they hold, when the caller goes on.
 	select {
@@ -261,15 +263,4 @@ func (s *Server) beginShutdown() <-chan struct{} {
 		c.wake()
 	}
 	return over
-}
-
-// open is the connections that are open now.
-func (s *Server) open() []*conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	return all
 }

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"postern/gateway/mail"
 )
 
 // pipes is a listener without a network, whose time synctest owns.
@@ -312,12 +310,11 @@ func FuzzDialogue(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		b := &backend{}
-		s := New(Config{Hostname: "mx.test", TLS: testTLS(), Limits: Limits{MessageSize: 100}}, func(mail.Client) Session { return b.session(mail.Client{}) })
+		s := New(Config{Hostname: "mx.test", TLS: testTLS(), Limits: Limits{MessageSize: 100}}, b.session)
 		conn := &script{raw: raw}
-		s.admit(conn)
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		c := newConn(s, conn)
+		s.gate.enter(c.from, s.config.Load().Limits, time.Now())
+		c.serve()
 		taken := len(b.deliveries())
 		if ends := strings.Count(string(raw), "\r\n.\r\n"); taken > ends {
 			t.Fatalf("%d taken, %d ends in %q", taken, ends, raw)
