@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -88,15 +87,3 @@ func benchmarkDeliver(b *testing.B, parallelism int) {
 // The hop as it is: 34 KB, the mean of real mail.
 func BenchmarkDeliver1(b *testing.B)  { benchmarkDeliver(b, 1) }
 func BenchmarkDeliver16(b *testing.B) { benchmarkDeliver(b, 16) }
-
-func BenchmarkDotWriter(b *testing.B) {
-	text := mail.Bytes(strings.Repeat(strings.Repeat("x", 74)+"\r\n", 34_000/76))
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		w := newDotWriter(func(p []byte) error { _, err := io.Discard.Write(p); return err })
-		_, _ = w.Write(text)
-		_ = w.end(text)
-		w.free()
-	}
-}

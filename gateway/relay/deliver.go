@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/gateway/mail"
+	"postern/gateway/relay/client"
 )
 
 // delivery is one Deliver under way.
@@ -35,7 +36,7 @@ func (r *Relay) Deliver(ctx context.Context, j Job) (outcomes []Outcome, late <-
 	d := newDelivery(r, j)
 	if j.Content == nil { // without it a transaction only asks
 		d.fail("", &hopError{status: Later, err: errors.New("the job has no content"),
-			reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "The message can't be read"}})
+			reply: unreadable})
 		return d.outcomes, nil
 	}
 	d.run(ctx)
@@ -148,7 +149,7 @@ func (t *transaction) answers() {
 	switch {
 	case err == nil:
 		return
-	case !timedOut(err) || patience == late:
+	case !client.TimedOut(err) || patience == late:
 		t.lost(err, func(i int, o Outcome) { d.settle(c.name, i, o) })
 		return
 	}
@@ -164,15 +165,14 @@ func (t *transaction) answers() {
 // LMTP, one for each (RFC 2033, section 4.2), and passes on what they mean.
 func (t *transaction) collect(by time.Time, settle func(int, Outcome)) error {
 	c := t.conn
-	_ = c.SetDeadline(by)
 	for len(t.accepted) > 0 {
-		rep, err := c.await()
+		rep, err := c.Await(by)
 		if err != nil {
 			return err
 		}
-		o, n := outcomeOf(rep.reply()), len(t.accepted)
+		o, n := outcomeOf(rep.Mail()), len(t.accepted)
 		if o.Status == Down {
-			c.sick = true
+			c.Spoil()
 		} else if c.key.lmtp {
 			n = 1
 		}
@@ -186,7 +186,11 @@ func (t *transaction) collect(by time.Time, settle func(int, Outcome)) error {
 
 // lost is what becomes of those whose answer never came.
 func (t *transaction) lost(err error, settle func(int, Outcome)) {
-	err = fmt.Errorf("after the final dot: %w", t.conn.fault("read", err))
+	t.conn.Spoil()
+	if client.TimedOut(err) {
+		err = fmt.Errorf("no answer in time: %w", err)
+	}
+	err = fmt.Errorf("after the final dot: %w", err)
 	for _, i := range t.accepted {
 		settle(i, Outcome{Status: Down, Err: err})
 	}
@@ -208,7 +212,7 @@ func (r *Relay) wait(t *transaction, by time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed { // too late for Close to wait
-		_ = c.raw.Close()
+		c.Sever()
 		go finish()
 		return
 	}
@@ -264,7 +268,7 @@ func (r *Relay) Probe(ctx context.Context, route Route) (Capabilities, error) {
 			var c *conn
 			if c, err = r.get(ctx, t); err == nil {
 				r.put(c)
-				return c.caps, nil
+				return c.Capabilities, nil
 			}
 		}
 		failed = fmt.Errorf("%s: %w", t.key, err)

@@ -2,15 +2,58 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"postern/gateway/mail"
+	"postern/gateway/relay/client"
 )
 
 // maxNextHops bounds how many next hops are remembered that have no connection.
 const maxNextHops = 4096
+
+// conn is a session with a next hop.
+type conn struct {
+	*client.Conn
+	key     key
+	name    string    // host:port
+	version int       // of the configuration it was made under
+	uses    int       // transactions begun
+	idle    time.Time // since when
+}
+
+// hopError is why a host, as a whole, did not take part. No final dot was sent.
+type hopError struct {
+	status Status
+	reply  mail.Reply // zero where it said nothing
+	err    error
+}
+
+func (e *hopError) Error() string { return e.err.Error() }
+
+func (e *hopError) Unwrap() error { return e.err }
+
+// asHopError words an error of a session as one of the host. A 5yz before the
+// first RCPT is not about the message but about us, and so is a 421.
+func asHopError(err error) error {
+	var known *hopError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	e := &hopError{status: Down, err: err}
+	var refusal *client.Refusal
+	if errors.As(err, &refusal) {
+		e.reply = refusal.Reply
+		if e.reply.Transient() && e.reply.Code != 421 {
+			e.status = Later
+		}
+	}
+	return e
+}
 
 // nextHop is what is known of one next hop. Relay.mu guards it.
 type nextHop struct {
@@ -78,11 +121,10 @@ func (r *Relay) get(ctx context.Context, t target) (*conn, error) {
 	if c == nil {
 		return r.open(ctx, t)
 	}
-	if c.in.pending() {
-		c.sick = true
+	if !c.Usable() {
 		return r.renew(ctx, t, c)
 	}
-	r.remember(t.entry, c.caps)
+	r.remember(t.entry, c.Capabilities)
 	return c, nil
 }
 
@@ -154,7 +196,7 @@ func (r *Relay) open(ctx context.Context, t target) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.remember(t.entry, c.caps)
+	r.remember(t.entry, c.Capabilities)
 	return c, nil
 }
 
@@ -199,13 +241,13 @@ func (r *Relay) renew(ctx context.Context, t target, old *conn) (*conn, error) {
 func (r *Relay) put(c *conn) {
 	r.mu.Lock()
 	h := r.nextHop(c.key)
-	if r.closed || c.sick || c.in.pending() || c.uses >= maxUses || c.version != r.version {
+	if r.closed || !c.Usable() || c.uses >= maxUses || c.version != r.version {
 		r.leave(h)
 		r.mu.Unlock()
-		if c.sick {
-			_ = c.Close()
+		if c.Usable() {
+			go c.Quit()
 		} else {
-			go c.quit()
+			_ = c.Close()
 		}
 		return
 	}
@@ -256,7 +298,7 @@ func (r *Relay) takeIdle() (all []*conn) {
 func quitAll(cs []*conn) {
 	var all sync.WaitGroup
 	for _, c := range cs {
-		all.Go(c.quit)
+		all.Go(c.Quit)
 	}
 	all.Wait()
 }
@@ -269,44 +311,39 @@ func (r *Relay) dial(ctx context.Context, t target) (*conn, error) {
 		addrs, err = config.addresses(ctx, t.key.hop)
 	}
 	for _, addr := range addrs {
-		var c *conn
+		var c *client.Conn
 		if c, err = config.connect(ctx, t.key, addr); err == nil {
-			c.version = version
-			return c, nil
+			return &conn{Conn: c, key: t.key, name: t.key.String(), version: version}, nil
 		}
 		if over(ctx) {
 			break
 		}
 	}
-	var known *hopError
-	if !errors.As(err, &known) {
-		err = &hopError{status: Down, err: err}
-	}
-	return nil, err
+	return nil, asHopError(err)
 }
 
 // connect opens a session with one address. A handshake that failed is only
 // passed over where the policy leaves it open.
-func (c Config) connect(ctx context.Context, k key, addr string) (*conn, error) {
-	s, err := c.session(ctx, k, addr, k.tls != TLSNone)
-	if err != nil && k.tls == TLSMay && errors.Is(err, errHandshake) && !over(ctx) {
+func (c Config) connect(ctx context.Context, k key, addr string) (*client.Conn, error) {
+	o := client.Options{Dial: c.Dial, Hostname: c.Hostname, LMTP: k.lmtp, Timeouts: c.Timeouts}
+	if k.network != "unix" && k.tls != TLSNone {
+		// Without verification an attacker in between reads along; that is the
+		// policy's choice, and still better than clear.
+		o.TLS = &tls.Config{ServerName: k.host, RootCAs: c.RootCAs, InsecureSkipVerify: k.tls != TLSVerify}
+		o.TLSRequired = k.tls != TLSMay
+	}
+	s, err := client.Dial(ctx, k.network, addr, o)
+	if err != nil && !o.TLSRequired && errors.Is(err, client.ErrHandshake) && !over(ctx) {
 		c.Log.Warn("next hop offers TLS and can't do it: going on in clear", "next_hop", k.String(), "error", err)
-		s, err = c.session(ctx, k, addr, false)
+		o.TLS = nil
+		s, err = client.Dial(ctx, k.network, addr, o)
 	}
 	return s, err
 }
 
-func (c Config) session(ctx context.Context, k key, addr string, secure bool) (*conn, error) {
-	dialing, cancel := context.WithTimeout(ctx, c.Timeouts.Connect)
-	defer cancel()
-	raw, err := c.Dial(dialing, k.network, addr)
-	if err != nil {
-		return nil, err
-	}
-	s := &conn{Conn: raw, raw: raw, key: k, name: k.String(), timeouts: c.Timeouts}
-	if err := s.greet(ctx, c, secure); err != nil {
-		_ = raw.Close()
-		return nil, err
-	}
-	return s, nil
+// over says that nothing more can be done within ctx. A read that was bounded
+// by its deadline may end a moment before ctx itself does.
+func over(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(end)
 }

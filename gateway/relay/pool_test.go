@@ -238,13 +238,17 @@ func TestWaitForConnection(t *testing.T) {
 
 // A connection that is given back at the moment its waiter leaves is not lost.
 func TestWaiterLeavesWithGrant(t *testing.T) {
-	r := New(Config{Connections: 1})
+	p := &pipes{}
+	r := New(Config{Connections: 1, Dial: p.dial})
 	k := key{hop: hop{network: "tcp", host: "one", port: "25"}}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	ours, theirs := net.Pipe()
-	defer theirs.Close()
-	for _, g := range []grant{{}, {conn: &conn{Conn: ours, raw: ours, key: k}}, {err: ErrClosed}} {
+	session, err := r.config.connect(t.Context(), k, "one:25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	for _, g := range []grant{{}, {conn: &conn{Conn: session, key: k}}, {err: ErrClosed}} {
 		for range 20 { // the select below has to take either way
 			h := &nextHop{open: 1}
 			r.nextHops[k] = h

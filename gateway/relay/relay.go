@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"postern/gateway/mail"
+	"postern/gateway/relay/client"
 )
 
 // TLSPolicy says how a route's connections are protected. A unix socket never
@@ -95,22 +96,18 @@ type Config struct {
 
 // Timeouts bound the phases of a session. They are shorter than RFC 5321,
 // section 4.5.3.2 asks for: in most cases a sender waits for our own reply
-// meanwhile, and next hops are near. The end of a caller's context comes first
-// where it is earlier.
-type Timeouts struct {
-	Connect  time.Duration // to one address; 10 s by default
-	Greeting time.Duration // the banner, and a TLS handshake; 30 s by default
-	Command  time.Duration // EHLO, STARTTLS, MAIL, RCPT, RSET; 60 s by default
-	Data     time.Duration // the answer to DATA; 60 s by default
-	Block    time.Duration // until the next hop has taken another 64 KiB of content; 3 min by default
-}
+// meanwhile, and next hops are near. By default Connect is 10 s, Greeting 30 s,
+// Command and Data 60 s, Block 3 min.
+type Timeouts = client.Timeouts
+
+// Capabilities are what a next hop offered at its last EHLO.
+type Capabilities = client.Capabilities
 
 const (
 	defaultConnections = 10
 	defaultIdle        = 30 * time.Second
 	defaultLate        = 10 * time.Minute // RFC 5321, section 4.5.3.2.6
-	quitTimeout        = time.Second
-	maxUses            = 100 // messages over one connection
+	maxUses            = 100              // messages over one connection
 )
 
 // ErrClosed is the error of outcomes once the Relay was closed.
@@ -206,7 +203,7 @@ func (r *Relay) Close() error {
 		h.refuseWaiters(ErrClosed)
 	}
 	for c := range r.silent {
-		_ = c.raw.Close()
+		c.Sever()
 	}
 	r.mu.Unlock()
 	quitAll(idle)

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"postern/gateway/mail"
+	"postern/gateway/relay/client"
 )
 
 // maxGroup is how many commands are sent before their answers are read: so few
 // that neither side's buffers can fill while it waits for the other (RFC 2920,
 // section 3.1).
 const maxGroup = 100
+
+// unreadable is the reply to a message whose content can't be had.
+var unreadable = mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "The message can't be read"}
 
 // errStale says that a connection that was used before turned out to be closed,
 // and that nothing of the content was sent.
@@ -44,7 +47,7 @@ func (t *transaction) run(ctx context.Context) error {
 	if len(t.rcpts) == 0 {
 		return nil
 	}
-	free := t.conn.bind(ctx)
+	free := t.conn.Bind(ctx)
 	err := t.upToData(ctx)
 	sent := err == nil && len(t.accepted) > 0 && t.data == 354
 	if sent {
@@ -60,22 +63,16 @@ func (t *transaction) run(ctx context.Context) error {
 	if err == nil && len(t.suspect) > 0 {
 		t.examine(ctx)
 	}
-	return t.hostError(err)
-}
-
-// hostError words an error of the connection as one of the host.
-func (t *transaction) hostError(err error) error {
-	var known *hopError
-	if err == nil || err == errStale || errors.As(err, &known) {
+	if err == errStale {
 		return err
 	}
-	return &hopError{status: Down, err: err}
+	return asHopError(err)
 }
 
 // admit decides whom to ask for: what the host can't carry is refused without
 // being sent.
 func (t *transaction) admit() {
-	j, caps := t.job(), t.conn.caps
+	j, caps := t.job(), t.conn.Capabilities
 	t.utf8 = caps.SMTPUTF8 && (j.SMTPUTF8 || !j.ReversePath.ASCII())
 	for i, rcpt := range j.Recipients {
 		switch {
@@ -121,7 +118,7 @@ func (t *transaction) refuse(i int, o Outcome) {
 // becomes of a DATA that nobody was accepted for is withdraw's concern.
 func (t *transaction) upToData(ctx context.Context) error {
 	group := 1
-	if t.conn.caps.Pipelining {
+	if t.conn.Capabilities.Pipelining {
 		group = maxGroup
 	}
 	t.conn.uses++
@@ -147,13 +144,13 @@ func (t *transaction) queue(i int) {
 	c, j := t.conn, t.job()
 	switch {
 	case i == 0:
-		c.queue("MAIL FROM:<", j.ReversePath.String(), ">", t.parameters())
+		c.Queue("MAIL FROM:<", j.ReversePath.String(), ">", t.parameters())
 	case i <= len(t.rcpts):
-		c.queue("RCPT TO:<", j.Recipients[t.rcpts[i-1]].String(), ">")
+		c.Queue("RCPT TO:<", j.Recipients[t.rcpts[i-1]].String(), ">")
 	case j.Content == nil:
-		c.queue("RSET")
+		c.Queue("RSET")
 	default:
-		c.queue("DATA")
+		c.Queue("DATA")
 	}
 }
 
@@ -161,10 +158,10 @@ func (t *transaction) queue(i int) {
 func (t *transaction) parameters() string {
 	var p string
 	c, j := t.conn, t.job()
-	if c.caps.SizeOffered && j.Content != nil {
+	if c.Capabilities.SizeOffered && j.Content != nil {
 		p = " SIZE=" + strconv.FormatInt(j.Content.Size(), 10)
 	}
-	if c.caps.EightBit && j.EightBit {
+	if c.Capabilities.EightBit && j.EightBit {
 		p += " BODY=8BITMIME"
 	}
 	if t.utf8 {
@@ -177,20 +174,20 @@ func (t *transaction) parameters() string {
 // next to before end.
 func (t *transaction) exchange(ctx context.Context, next, end int) error {
 	c := t.conn
-	if err := c.send(ctx, c.timeouts.Command); err != nil {
+	if err := c.Send(ctx); err != nil {
 		return t.broken(err)
 	}
 	var failed error
 	for i := next; i < end; i++ {
-		timeout := c.timeouts.Command
+		receive := c.Receive
 		if i > len(t.rcpts) {
-			timeout = c.timeouts.Data
+			receive = c.ReceiveData
 		}
-		rep, err := c.receive(ctx, timeout)
+		rep, err := receive(ctx)
 		if err != nil {
 			return t.broken(err)
 		}
-		if rep.code == 421 { // the server closes: nothing follows
+		if rep.Code == 421 { // the server closes: nothing follows
 			return t.closing(i, rep)
 		}
 		if err := t.take(i, rep); err != nil {
@@ -203,24 +200,24 @@ func (t *transaction) exchange(ctx context.Context, next, end int) error {
 // broken tells a connection that was closed while nobody used it from a host
 // that does not answer.
 func (t *transaction) broken(err error) error {
-	if t.conn.uses > 1 && !timedOut(err) {
+	if t.conn.uses > 1 && !client.TimedOut(err) {
 		return errStale
 	}
 	return err
 }
 
-func (t *transaction) closing(i int, rep reply) error {
-	t.conn.sick = true
+func (t *transaction) closing(i int, rep client.Reply) error {
+	t.conn.Spoil()
 	if i == 0 && t.conn.uses > 1 {
 		return errStale
 	}
-	return &hopError{status: Down, reply: rep.reply(), err: errors.New("the next hop closes the session")}
+	return &hopError{status: Down, reply: rep.Mail(), err: errors.New("the next hop closes the session")}
 }
 
 // take looks at the answer to the i-th command. An error ends the transaction.
-func (t *transaction) take(i int, rep reply) error {
+func (t *transaction) take(i int, rep client.Reply) error {
 	if i > len(t.rcpts) && t.job().Content != nil {
-		t.data = rep.code
+		t.data = rep.Code
 	}
 	switch {
 	case i == 0:
@@ -237,13 +234,13 @@ func (t *transaction) take(i int, rep reply) error {
 
 // takeMail looks at the answer to MAIL. Of its 5yz only three are about the
 // message: all others are a refusal of us.
-func (t *transaction) takeMail(rep reply) error {
-	if rep.positive() {
+func (t *transaction) takeMail(rep client.Reply) error {
+	if rep.Positive() {
 		t.begun = true
 		return nil
 	}
-	r := rep.reply()
-	if !rep.permanent() || r.Code != 552 && r.Enhanced != "5.1.7" && r.Enhanced != "5.1.8" {
+	r := rep.Mail()
+	if !rep.Permanent() || r.Code != 552 && r.Enhanced != "5.1.7" && r.Enhanced != "5.1.8" {
 		return t.unexpected(rep, "MAIL")
 	}
 	for _, i := range t.rcpts {
@@ -255,24 +252,24 @@ func (t *transaction) takeMail(rep reply) error {
 
 // unexpected is an answer that ends the transaction: a 4yz or 5yz as refusal
 // says, and anything else from a server that can't be followed.
-func (t *transaction) unexpected(rep reply, command string) error {
-	if rep.code/100 < 4 {
-		t.conn.sick = true
-		return &hopError{status: Down, reply: rep.reply(), err: fmt.Errorf("unexpected answer to %s", command)}
+func (t *transaction) unexpected(rep client.Reply, command string) error {
+	if rep.Code/100 < 4 {
+		t.conn.Spoil()
+		return &hopError{status: Down, reply: rep.Mail(), err: fmt.Errorf("unexpected answer to %s", command)}
 	}
-	return refusal(rep, command)
+	return &client.Refusal{Command: command, Reply: rep.Mail()}
 }
 
-func (t *transaction) takeRcpt(i int, rep reply) error {
+func (t *transaction) takeRcpt(i int, rep client.Reply) error {
 	switch {
-	case rep.positive() && t.job().Content == nil:
-		t.answer(i, rep.reply())
-	case rep.positive():
+	case rep.Positive() && t.job().Content == nil:
+		t.answer(i, rep.Mail())
+	case rep.Positive():
 		t.accepted = append(t.accepted, i)
-	case rep.code/100 == 3:
+	case rep.Code/100 == 3:
 		return t.unexpected(rep, "RCPT")
 	default:
-		if r := rep.reply(); security(r) {
+		if r := rep.Mail(); security(r) {
 			t.suspect, t.refusals = append(t.suspect, i), append(t.refusals, r)
 		} else {
 			t.answer(i, r)
@@ -281,20 +278,22 @@ func (t *transaction) takeRcpt(i int, rep reply) error {
 	return nil
 }
 
-func (t *transaction) takeReset(rep reply) error {
+func (t *transaction) takeReset(rep client.Reply) error {
 	t.begun = false
-	t.conn.sick = t.conn.sick || !rep.positive()
+	if !rep.Positive() {
+		t.conn.Spoil()
+	}
 	return nil
 }
 
-func (t *transaction) takeData(rep reply) error {
+func (t *transaction) takeData(rep client.Reply) error {
 	switch {
-	case len(t.accepted) == 0 || rep.code == 354:
+	case len(t.accepted) == 0 || rep.Code == 354:
 		return nil
-	case rep.code/100 < 4:
+	case rep.Code/100 < 4:
 		return t.unexpected(rep, "DATA")
 	}
-	r := rep.reply()
+	r := rep.Mail()
 	for _, i := range t.accepted {
 		t.answer(i, r)
 	}
@@ -332,49 +331,33 @@ func outcomeOf(r mail.Reply) Outcome {
 // whatever it says to that, nothing was delivered.
 func (t *transaction) withdraw(ctx context.Context) {
 	c := t.conn
-	if !c.sick && t.data == 354 {
-		c.queue(".")
-		err := c.send(ctx, c.timeouts.Command)
-		var rep reply
-		if err == nil {
-			rep, err = c.receive(ctx, c.timeouts.Data)
+	if c.Usable() && t.data == 354 {
+		if rep, err := c.Ask(ctx, "."); err != nil || rep.Code/100 < 4 || rep.Code == 421 {
+			c.Spoil()
 		}
-		c.sick = c.sick || err != nil || rep.code/100 < 4 || rep.code == 421
 	}
 	if t.begun {
-		c.reset(ctx)
+		c.Reset(ctx)
 	}
 }
 
-// send writes the content and the final dot. Without an error all of it was
-// handed to the network.
+// send writes the content and the final dot. Without an error either all of it
+// was sent, or nobody waits for an answer any more.
 func (t *transaction) send(ctx context.Context) error {
-	c, content := t.conn, t.job().Content
-	w := newDotWriter(func(b []byte) error {
-		if err := c.until(ctx, c.timeouts.Block); err != nil {
-			return err
-		}
-		_, err := c.Write(b)
-		return err
-	})
-	defer w.free()
-	_, err := content.WriteTo(w)
-	if err == nil {
-		err = w.end(content)
-	}
+	err := t.conn.SendContent(ctx, t.job().Content)
+	var own *client.ContentError
 	switch {
 	case err == nil:
 		return nil
-	case w.err != nil:
-		return t.cutOff(w.err)
+	case !errors.As(err, &own):
+		return t.cutOff(err)
 	}
-	c.abort()
-	o := Outcome{Status: Later, Reply: mail.Reply{Code: 451, Enhanced: "4.3.0", Text: "The message can't be read"}, Err: err}
-	if errors.Is(err, errNotStrict) {
+	o := Outcome{Status: Later, Reply: unreadable, Err: err}
+	if errors.Is(err, client.ErrNotStrict) {
 		o.Status, o.Reply = Refused, mail.Reply{Code: 554, Enhanced: "5.6.0", Text: "The message has bare line ends or a NUL"}
 	}
 	for _, i := range t.accepted {
-		t.delivery.settle(c.name, i, o)
+		t.delivery.settle(t.conn.name, i, o)
 	}
 	t.accepted, t.delivery.stuck = nil, true
 	return nil
@@ -383,17 +366,15 @@ func (t *transaction) send(ctx context.Context) error {
 // cutOff is what a connection that broke within the content means. A server
 // that had enough may have said so before it closed.
 func (t *transaction) cutOff(err error) error {
-	c := t.conn
-	defer c.abort()
-	if timedOut(err) {
-		return c.fault("write content", err)
+	defer t.conn.Abort()
+	if client.TimedOut(err) {
+		return err
 	}
-	_ = c.SetDeadline(time.Now().Add(quitTimeout))
-	rep, readErr := c.await()
-	if readErr != nil || rep.code/100 < 4 || rep.code == 421 {
-		return c.fault("write content", err)
+	rep, ok := t.conn.LastWords()
+	if !ok || rep.Code/100 < 4 || rep.Code == 421 {
+		return err
 	}
-	r := rep.reply()
+	r := rep.Mail()
 	for _, i := range t.accepted {
 		t.answer(i, r)
 	}
@@ -428,7 +409,7 @@ func (t *transaction) examine(ctx context.Context) {
 }
 
 func (t *transaction) refusesPostmaster(ctx context.Context, domain string) bool {
-	if t.conn.sick || t.delivery.waiting {
+	if !t.conn.Usable() || t.delivery.waiting {
 		return true // it can't be asked: who is Down is tried again, and asked then
 	}
 	d := newDelivery(t.delivery.relay, Job{Recipients: []mail.Address{{Local: "postmaster", Domain: domain}}})

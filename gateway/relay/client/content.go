@@ -1,7 +1,8 @@
-package relay
+package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -9,10 +10,19 @@ import (
 	"postern/gateway/mail"
 )
 
-// errNotStrict is why content may not leave: a next hop that takes a bare CR or
+// ErrNotStrict is why content may not leave: a next hop that takes a bare CR or
 // LF for a line end would see other lines than we did, and among them perhaps
 // an end of data and commands (SMTP smuggling).
-var errNotStrict = errors.New("content has a bare CR, a bare LF or a NUL")
+var ErrNotStrict = errors.New("content has a bare CR, a bare LF or a NUL")
+
+// ContentError says that the content could not be sent for a reason of its own:
+// the connection was well.
+type ContentError struct{ Err error }
+
+func (e *ContentError) Error() string { return "content: " + e.Err.Error() }
+
+// Unwrap is the reason: ErrNotStrict, or what kept the content from being read.
+func (e *ContentError) Unwrap() error { return e.Err }
 
 // block is how much is written at once.
 const block = 64 << 10
@@ -47,7 +57,7 @@ func (w *dotWriter) Write(p []byte) (int, error) {
 		return 0, nil
 	}
 	if !strict(w.last, p) {
-		return 0, errNotStrict
+		return 0, ErrNotStrict
 	}
 	if p[0] == '.' && (w.last == '\n' || w.size == 0) {
 		w.put(dot)
@@ -82,7 +92,7 @@ func (w *dotWriter) end(c mail.Content) error {
 	}
 	switch {
 	case w.last == '\r':
-		return errNotStrict
+		return ErrNotStrict
 	case w.size > 0 && w.last != '\n':
 		w.put(crlf)
 	}
@@ -137,4 +147,30 @@ func strict(last byte, p []byte) bool {
 		}
 		i++
 	}
+}
+
+// SendContent writes content and the final dot behind it. Without an error all
+// of it was handed to the network; with one, the final dot was not, and the
+// session is of no use any more.
+func (c *Conn) SendContent(ctx context.Context, content mail.Content) error {
+	w := newDotWriter(func(b []byte) error {
+		if err := c.until(ctx, c.timeouts.Block); err != nil {
+			return err
+		}
+		_, err := c.net.Write(b)
+		return err
+	})
+	defer w.free()
+	_, err := content.WriteTo(w)
+	if err == nil {
+		err = w.end(content)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case w.err != nil:
+		return c.fault("write content", w.err)
+	}
+	c.Abort()
+	return &ContentError{Err: err}
 }

@@ -1,4 +1,4 @@
-package relay
+package client
 
 import (
 	"bytes"
@@ -57,17 +57,17 @@ func TestDotWriter(t *testing.T) {
 		{"\r\n\r\n.", "\r\n\r\n..\r\n.\r\n", nil},
 		{"a.b\r\n", "a.b\r\n.\r\n", nil},
 		{"\xff\xfe\r\n", "\xff\xfe\r\n.\r\n", nil},
-		{"\n", "", errNotStrict},
-		{"\r", "", errNotStrict},
-		{"a\r", "", errNotStrict},
-		{"a\rb\r\n", "", errNotStrict},
-		{"a\nb\r\n", "", errNotStrict},
-		{"a\r\r\n", "", errNotStrict},
-		{"a\r\n\n", "", errNotStrict},
-		{"a\r\n\nb\r\r\n", "", errNotStrict}, // as many CRs as LFs
-		{"a\n\rb", "", errNotStrict},
-		{"a\x00\r\n", "", errNotStrict},
-		{"a\r\n.\n", "", errNotStrict},
+		{"\n", "", ErrNotStrict},
+		{"\r", "", ErrNotStrict},
+		{"a\r", "", ErrNotStrict},
+		{"a\rb\r\n", "", ErrNotStrict},
+		{"a\nb\r\n", "", ErrNotStrict},
+		{"a\r\r\n", "", ErrNotStrict},
+		{"a\r\n\n", "", ErrNotStrict},
+		{"a\r\n\nb\r\r\n", "", ErrNotStrict}, // as many CRs as LFs
+		{"a\n\rb", "", ErrNotStrict},
+		{"a\x00\r\n", "", ErrNotStrict},
+		{"a\r\n.\n", "", ErrNotStrict},
 	}
 	for _, test := range tests {
 		for n := 1; n <= len(test.in)+1; n++ {
@@ -186,4 +186,16 @@ func plainlyStrict(b []byte) bool {
 		}
 	}
 	return true
+}
+
+func BenchmarkDotWriter(b *testing.B) {
+	text := mail.Bytes(strings.Repeat(strings.Repeat("x", 74)+"\r\n", 34_000/76))
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		w := newDotWriter(func(p []byte) error { _, err := io.Discard.Write(p); return err })
+		_, _ = w.Write(text)
+		_ = w.end(text)
+		w.free()
+	}
 }

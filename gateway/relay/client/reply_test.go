@@ -1,4 +1,4 @@
-package relay
+package client
 
 import (
 	"bytes"
@@ -56,14 +56,18 @@ func TestReply(t *testing.T) {
 		{in: ofSize(maxReply + 1), err: errReplySize},
 	}
 	for _, test := range tests {
-		for how, src := range map[string]io.Reader{"whole": strings.NewReader(test.in), "in octets": iotest.OneByteReader(strings.NewReader(test.in))} {
+		slow := iotest.OneByteReader
+		if len(test.in) > 2*maxReplyLine {
+			slow = iotest.HalfReader
+		}
+		for how, src := range map[string]io.Reader{"whole": strings.NewReader(test.in), "in pieces": slow(strings.NewReader(test.in))} {
 			r := replyReader{}
 			rep, err := readReply(&r, src)
 			if !errors.Is(err, test.err) {
 				t.Errorf("%s %.40q: error %v, want %v", how, test.in, err, test.err)
 				continue
 			}
-			if got := rep.reply(); got != test.want && err == nil {
+			if got := rep.Mail(); got != test.want && err == nil {
 				t.Errorf("%s %.40q: %+v, want %+v", how, test.in, got, test.want)
 			}
 			if rest, _ := io.ReadAll(io.MultiReader(bytes.NewReader(r.buf[r.start:r.end]), src)); err == nil && string(rest) != test.rest {
@@ -87,14 +91,14 @@ func ofSize(n int) string {
 	return b.String() + last
 }
 
-func readReply(r *replyReader, src io.Reader) (reply, error) {
+func readReply(r *replyReader, src io.Reader) (Reply, error) {
 	for {
 		rep, ok, err := r.next()
 		if ok || err != nil {
 			return rep, err
 		}
 		if err := r.fill(src); err != nil {
-			return reply{}, err
+			return Reply{}, err
 		}
 	}
 }
@@ -107,9 +111,9 @@ func FuzzReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		whole, wholeErr := readReply(&replyReader{}, bytes.NewReader(in))
-		a := whole.reply()
+		a := whole.Mail()
 		pieces, piecesErr := readReply(&replyReader{}, iotest.OneByteReader(bytes.NewReader(in)))
-		b := pieces.reply()
+		b := pieces.Mail()
 		if a != b || !errors.Is(wholeErr, piecesErr) && !errors.Is(piecesErr, wholeErr) {
 			t.Fatalf("%+v (%v) in one piece, %+v (%v) in several", a, wholeErr, b, piecesErr)
 		}
@@ -142,7 +146,7 @@ func TestParseCapabilities(t *testing.T) {
 		"250-one\r\n250 smtputf8 x\r\n": {SMTPUTF8: true},
 	}
 	for in, want := range tests {
-		if got := parseCapabilities(reply{code: 250, raw: []byte(in)}); got != want {
+		if got := parseCapabilities(Reply{Code: 250, raw: []byte(in)}); got != want {
 			t.Errorf("%q: %+v, want %+v", in, got, want)
 		}
 	}

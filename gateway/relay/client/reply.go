@@ -1,4 +1,4 @@
-package relay
+package client
 
 import (
 	"bytes"
@@ -24,39 +24,45 @@ var (
 	errReplySize = errors.New("reply too long")
 )
 
-// reply is a reply as it was received. raw is valid until the next read.
-type reply struct {
-	code int
+// Reply is a reply as it was received. All but its Code is valid until the next
+// one is read.
+type Reply struct {
+	Code int
 	raw  []byte // all its lines with their line ends
 }
 
-func (r reply) positive() bool  { return r.code/100 == 2 }
-func (r reply) transient() bool { return r.code/100 == 4 }
-func (r reply) permanent() bool { return r.code/100 == 5 }
+// Positive says that the command was carried out (2yz).
+func (r Reply) Positive() bool { return r.Code/100 == 2 }
+
+// Transient says that it may be tried again (4yz).
+func (r Reply) Transient() bool { return r.Code/100 == 4 }
+
+// Permanent says that it must not be tried again (5yz).
+func (r Reply) Permanent() bool { return r.Code/100 == 5 }
 
 // parseReply reads the reply at the start of b. n is its length; 0 says that
 // more has to be read.
-func parseReply(b []byte) (rep reply, n int, err error) {
+func parseReply(b []byte) (rep Reply, n int, err error) {
 	for range maxReplyLines {
 		line := b[n:min(len(b), n+maxReplyLine)]
 		end := bytes.IndexByte(line, '\n') + 1
 		switch {
 		case n+end > maxReply || end == 0 && (len(line) == maxReplyLine || len(b) >= maxReply):
-			return reply{}, 0, errReplySize
+			return Reply{}, 0, errReplySize
 		case end == 0:
-			return reply{}, 0, nil
+			return Reply{}, 0, nil
 		}
 		code, last := parseReplyLine(line[:end])
-		if code == 0 || rep.code != 0 && code != rep.code {
-			return reply{}, 0, errReply
+		if code == 0 || rep.Code != 0 && code != rep.Code {
+			return Reply{}, 0, errReply
 		}
-		rep.code, n = code, n+end
+		rep.Code, n = code, n+end
 		if last {
 			rep.raw = b[:n]
 			return rep, n, nil
 		}
 	}
-	return reply{}, 0, errReplySize
+	return Reply{}, 0, errReplySize
 }
 
 // parseReplyLine reads the code of one line; 0 is none. QUIRK: a line may end
@@ -83,7 +89,7 @@ func trimEOL(line []byte) []byte {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // lines are the enhanced code and the text of each line.
-func (r reply) lines(yield func(enhanced, text []byte) bool) {
+func (r Reply) lines(yield func(enhanced, text []byte) bool) {
 	for line := range bytes.Lines(r.raw) {
 		line = trimEOL(line)
 		text := line[min(4, len(line)):]
@@ -120,10 +126,10 @@ func enhancedLen(b []byte) int {
 	return i
 }
 
-// reply is r on one line, in printable ASCII, with an end: its text goes to
+// Mail is r on one line, in printable ASCII, with an end: its text goes to
 // strangers, logs and records.
-func (r reply) reply() mail.Reply {
-	out := mail.Reply{Code: r.code}
+func (r Reply) Mail() mail.Reply {
+	out := mail.Reply{Code: r.Code}
 	var space [maxReplyText]byte
 	b := space[:0]
 	for enhanced, text := range r.lines {
@@ -157,7 +163,7 @@ type replyReader struct {
 }
 
 // next is the next reply of what was read; ok says that there is a whole one.
-func (r *replyReader) next() (rep reply, ok bool, err error) {
+func (r *replyReader) next() (rep Reply, ok bool, err error) {
 	rep, n, err := parseReply(r.buf[r.start:r.end])
 	r.start += n
 	return rep, n > 0, err
