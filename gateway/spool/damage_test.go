@@ -106,7 +106,7 @@ func TestTruncated(t *testing.T) {
 }
 
 func pathOf(id string) string {
-	d := disk{dir: "/spool"}
+	d := disk{dir: "/spool", shards: 8}
 	return d.item(id)
 }
 
@@ -182,7 +182,7 @@ func TestNewerVersion(t *testing.T) {
 			copy(b[end:], checksum(b[:end]))
 			return b
 		})
-		if _, err := Open(Config{Dir: "/spool", fs: m}); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 2") {
+		if _, err := openMem(m); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 2") {
 			t.Fatal(suffix, err)
 		}
 		equal(t, "nothing is touched", len(m.files("/spool/corrupt")), 0)

@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	shards      = 256
 	itemSuffix  = ".mail"
 	stateSuffix = ".state"
 )
@@ -28,20 +27,25 @@ const (
 // It knows nothing of time, routes or attempts. Who calls it sees to it that no
 // two calls change the same item at once.
 type disk struct {
-	fs    fileSystem
-	dir   string
-	seq   *atomic.Uint64 // makes names in tmp and corrupt unique
-	alarm func(text string, err error)
-	fail  func(err error) // an fsync failed
+	fs     fileSystem
+	dir    string
+	shards uint32
+	seq    *atomic.Uint64 // makes names in tmp and corrupt unique
+	alarm  func(text string, err error)
+	fail   func(err error) // an fsync failed
 }
 
-func shardOf(id string) string {
+func (d *disk) shard(id string) string {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, id) // never returns an error (hash.Hash)
-	return fmt.Sprintf("%02x", h.Sum32()%shards)
+	return d.nth(h.Sum32() % d.shards)
 }
 
-func (d *disk) shard(id string) string { return filepath.Join(d.dir, "items", shardOf(id)) }
+// nth is a shard by its number.
+func (d *disk) nth(n uint32) string {
+	return filepath.Join(d.dir, "items", fmt.Sprintf("%02x", n))
+}
+
 func (d *disk) item(id string) string  { return filepath.Join(d.shard(id), id+itemSuffix) }
 func (d *disk) state(id string) string { return filepath.Join(d.shard(id), id+stateSuffix) }
 
@@ -228,8 +232,8 @@ func (d *disk) verify(r *record) error {
 // prepare makes the folders and empties tmp.
 func (d *disk) prepare() error {
 	dirs := []string{d.dir, filepath.Join(d.dir, "tmp"), filepath.Join(d.dir, "corrupt"), filepath.Join(d.dir, "items")}
-	for i := range shards {
-		dirs = append(dirs, filepath.Join(d.dir, "items", fmt.Sprintf("%02x", i)))
+	for n := range d.shards {
+		dirs = append(dirs, d.nth(n))
 	}
 	for _, dir := range dirs {
 		if err := d.fs.mkdir(dir); err != nil {
@@ -255,8 +259,8 @@ func (d *disk) prepare() error {
 func (d *disk) scan(found func(*record)) error {
 	var g errgroup.Group
 	g.SetLimit(8) // a cold disk answers several questions at once sooner
-	for i := range shards {
-		g.Go(func() error { return d.scanShard(filepath.Join(d.dir, "items", fmt.Sprintf("%02x", i)), found) })
+	for n := range d.shards {
+		g.Go(func() error { return d.scanShard(d.nth(n), found) })
 	}
 	return g.Wait()
 }

@@ -237,7 +237,7 @@ func TestFaultInOpen(t *testing.T) {
 		t.Run(fmt.Sprint(c.op, " ", c.part, " ", c.errno), func(t *testing.T) {
 			m := m.killed()
 			m.failAt(c.op, c.part, c.errno)
-			s, err := Open(Config{Dir: "/spool", fs: m})
+			s, err := openMem(m)
 			if (err == nil) != c.opens {
 				t.Fatal(err)
 			}

@@ -62,15 +62,19 @@ func (l *listener) heard() []string {
 
 func openOn(t testing.TB, m *memFS, change ...func(*Config)) *Spool {
 	t.Helper()
-	cfg := Config{Dir: "/spool", fs: m}
-	for _, f := range change {
-		f(&cfg)
-	}
-	s, err := Open(cfg)
+	s, err := openMem(m, change...)
 	if err != nil {
 		t.Fatal("open:", err)
 	}
 	return s
+}
+
+func openMem(m *memFS, change ...func(*Config)) (*Spool, error) {
+	cfg := Config{Dir: "/spool", fs: m, shards: 8}
+	for _, f := range change {
+		f(&cfg)
+	}
+	return Open(cfg)
 }
 
 func put(t testing.TB, s *Spool, items ...Item) {
@@ -96,27 +100,43 @@ func (d *script) Deliver(_ context.Context, it *Item) Attempt {
 	d.mu.Lock()
 	d.attempts = append(d.attempts, it.ID)
 	d.times = append(d.times, time.Now())
+	deliver := d.deliver
 	d.mu.Unlock()
-	if d.deliver == nil {
+	if deliver == nil {
 		return served(it)
 	}
-	return d.deliver(it)
+	return deliver(it)
 }
 
 func (d *script) GiveUp(_ context.Context, it *Item) error {
 	d.mu.Lock()
 	d.given = append(d.given, it.ID)
+	giveUp := d.giveUp
 	d.mu.Unlock()
-	if d.giveUp == nil {
+	if giveUp == nil {
 		return nil
 	}
-	return d.giveUp(it)
+	return giveUp(it)
 }
 
 func (d *script) tried() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]string(nil), d.attempts...)
+}
+
+// gave are the ids that were given up.
+func (d *script) gave() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]string(nil), d.given...)
+}
+
+// become changes what attempts do from now on.
+func (d *script) become(deliver func(it *Item) Attempt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deliver = deliver
 }
 
 // served is the attempt in which all went well.

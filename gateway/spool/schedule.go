@@ -50,17 +50,10 @@ const (
 // committed says that the item exists for others.
 func (e *entry) committed() bool { return e.state != writing && !e.gone && !e.ended }
 
-// before is the order of the queue: among those that are due at once, the oldest.
-func (e *entry) before(o *entry) bool {
-	return cmp.Or(cmp.Compare(e.next, o.next), cmp.Compare(e.since, o.since), cmp.Compare(e.id, o.id)) < 0
-}
-
-func (e *entry) at() *int { return &e.index }
-
 // route is the items that have one next hop.
 type route struct {
 	name    string
-	waiting dueHeap[*entry]
+	waiting queue
 	expired []*entry // over their lifetime while the route is down: given up without an attempt
 	members int      // entries in all
 	active  int      // attempts in flight
@@ -74,38 +67,6 @@ type route struct {
 	queued bool          // in Spool.ready
 	wakeAt time.Duration // where it is in Spool.timers
 	index  int
-}
-
-func (r *route) before(o *route) bool { return r.wakeAt < o.wakeAt }
-func (r *route) at() *int             { return &r.index }
-
-// dueHeap has what is due first in front. It is used through container/heap.
-type dueHeap[T interface {
-	before(T) bool
-	at() *int // where it stands in the heap; -1 elsewhere
-}] []T
-
-func (h dueHeap[T]) Len() int           { return len(h) }
-func (h dueHeap[T]) Less(i, j int) bool { return h[i].before(h[j]) }
-func (h dueHeap[T]) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	*h[i].at(), *h[j].at() = i, j
-}
-
-func (h *dueHeap[T]) Push(x any) {
-	v := x.(T)
-	*v.at() = len(*h)
-	*h = append(*h, v)
-}
-
-func (h *dueHeap[T]) Pop() any {
-	var none T
-	last := len(*h) - 1
-	v := (*h)[last]
-	(*h)[last] = none // so that it can be collected
-	*h = (*h)[:last]
-	*v.at() = -1
-	return v
 }
 
 // job is one thing to do for an item, in a goroutine of its own.

@@ -70,11 +70,11 @@ func TestScheduleOfAnItem(t *testing.T) {
 				after(59 * time.Minute)
 				stop()
 				var got []string
-				for _, at := range d.times {
+				for _, at := range d.times { // Run is over
 					got = append(got, fmt.Sprint(int(at.Sub(begin).Minutes())))
 				}
 				equal(t, "attempts", strings.Join(got, " "), c.want)
-				equal(t, "given up", d.given, c.given)
+				equal(t, "given up", d.gave(), c.given)
 			})
 		})
 	}
@@ -97,7 +97,7 @@ func TestWhatAnAttemptLeaves(t *testing.T) {
 			equal(t, "recipients", it.Recipients, "[1@x.example 3@x.example]")
 			equal(t, "attempts", it.Attempts, 1)
 			equal(t, "reply", it.LastReply+" of "+it.NextHop, "451 4.7.1 later of inside:25")
-			equal(t, "next", it.Next.Sub(time.Now()), time.Minute)
+			equal(t, "next", time.Until(it.Next), time.Minute)
 		}
 	})
 }
@@ -121,24 +121,24 @@ func TestNextInTheFuture(t *testing.T) {
 func TestGiveUpThatFailsKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openOn(t, newMemFS(), schedule(1), lifetime(90*time.Second))
-		failing := true
-		var seen Item
+		var works atomic.Bool
+		var seen atomic.Pointer[Item]
 		d := &script{deliver: deferred, giveUp: func(it *Item) error {
-			if failing {
+			if !works.Load() {
 				return errors.New("no room for a report")
 			}
-			seen = *it
+			seen.Store(it)
 			return nil
 		}}
 		stop := start(t, s, d)
 		put(t, s, itemOf("a"))
 		after(150 * time.Second)
 		equal(t, "items", s.Len(), 1)
-		failing = false
+		works.Store(true)
 		after(time.Minute)
 		equal(t, "items", s.Len(), 0)
-		equal(t, "asked", len(d.given), 3)
-		equal(t, "told", fmt.Sprint(seen.LastReply, seen.Recipients, seen.Attempts), "451 4.7.1 later[a@inside.example] 5")
+		equal(t, "asked", len(d.gave()), 3)
+		equal(t, "told", fmt.Sprint(seen.Load().LastReply, seen.Load().Recipients, seen.Load().Attempts), "451 4.7.1 later[a@inside.example] 5")
 		stop()
 	})
 }
@@ -155,13 +155,13 @@ func many(t *testing.T, s *Spool, prefix, route string, n int) {
 func TestDownRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openOn(t, newMemFS(), schedule(1, 5, 15))
-		down := true
+		var up atomic.Bool
 		var now, most atomic.Int32
 		d := &script{deliver: func(it *Item) Attempt {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			time.Sleep(time.Second)
-			if down {
+			if !up.Load() {
 				return downFor(it)
 			}
 			return served(it)
@@ -178,7 +178,7 @@ func TestDownRoute(t *testing.T) {
 		after(14 * time.Minute)
 		equal(t, "nothing between", len(d.tried()), 12)
 		equal(t, "each probe another item", len(slices.Compact(slices.Sorted(slices.Values(d.tried())))), 12)
-		down = false
+		up.Store(true)
 		most.Store(0)
 		after(2 * time.Minute)
 		equal(t, "left", s.Len(), 0)
@@ -192,10 +192,10 @@ func TestDownRoute(t *testing.T) {
 func TestProbeThatIsDeferred(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openOn(t, newMemFS(), schedule(1))
-		n := 0
+		var n atomic.Int32
 		d := &script{}
 		d.deliver = func(it *Item) Attempt {
-			if n++; n == 1 {
+			if n.Add(1) == 1 {
 				return downFor(it)
 			}
 			if it.ID == "i001" {
@@ -222,10 +222,10 @@ func TestLifetimeOnADownRoute(t *testing.T) {
 		many(t, s, "a", "inside.example", 20)
 		after(80 * time.Minute)
 		many(t, s, "b", "inside.example", 20)
-		equal(t, "given up before", d.given, []string{})
+		equal(t, "given up before", d.gave(), []string{})
 		before := len(d.tried())
 		after(11 * time.Minute)
-		equal(t, "given up", len(d.given), 20)
+		equal(t, "given up", len(d.gave()), 20)
 		equal(t, "attempts for that", len(d.tried())-before, 0)
 		equal(t, "left", s.Len(), 20)
 		after(90 * time.Minute)
@@ -255,7 +255,7 @@ func TestExpiredButUp(t *testing.T) {
 		d := &script{}
 		stop := start(t, s, d)
 		equal(t, "attempts", d.tried(), []string{"a000", "a002"})
-		equal(t, "given up", d.given, []string{})
+		equal(t, "given up", d.gave(), []string{})
 		stop()
 	})
 }
@@ -350,7 +350,7 @@ func TestHeldByAnAttempt(t *testing.T) {
 				}
 				d := &script{}
 				d.deliver = func(it *Item) Attempt {
-					if len(d.attempts) > 1 {
+					if len(d.tried()) > 1 {
 						return served(it)
 					}
 					if early {
@@ -391,7 +391,7 @@ func TestResolveWhileWaiting(t *testing.T) {
 		if err := s.Resolve("a", dispositions([]string{"1@x.example"})); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "next", s.List()[0].Next.Sub(time.Now()), 6*time.Minute)
+		equal(t, "next", time.Until(s.List()[0].Next), 6*time.Minute)
 		if err := s.Resolve("a", dispositions([]string{"2@x.example"})); err != nil {
 			t.Fatal(err)
 		}
@@ -403,8 +403,7 @@ func TestResolveWhileWaiting(t *testing.T) {
 func TestRetryAndUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openOn(t, newMemFS(), schedule(60), func(c *Config) { c.Connections = 1 })
-		result := deferred
-		d := &script{deliver: func(it *Item) Attempt { return result(it) }}
+		d := &script{deliver: deferred}
 		stop := start(t, s, d)
 		many(t, s, "a", "a.example", 3)
 		synctest.Wait()
@@ -427,7 +426,7 @@ func TestRetryAndUp(t *testing.T) {
 		tried("retry one", "a001")
 		check(s.Retry(""))
 		tried("retry all", "a000 a001 a002")
-		result = downFor
+		d.become(downFor)
 		check(s.Retry(""))
 		tried("down", "a000")
 		check(s.Retry("a001"))
@@ -437,7 +436,7 @@ func TestRetryAndUp(t *testing.T) {
 		s.Up("nowhere.example")
 		s.Up("a.example")
 		tried("up, but it is not", "a002")
-		result = served
+		d.become(served)
 		s.Up("a.example")
 		after(1)
 		tried("up", "a000 a001 a002")
@@ -550,9 +549,9 @@ func TestPanicOfAnAttempt(t *testing.T) {
 // for ever.
 func TestClockJumps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var jump time.Duration
+		var jump atomic.Int64
 		m := newMemFS()
-		wall := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(jump) } }
+		wall := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) } }
 		restart := func() (*Spool, *script, func()) {
 			s, d := openOn(t, m, schedule(60), lifetime(100*time.Hour), wall), &script{deliver: deferred}
 			return s, d, start(t, s, d)
@@ -563,10 +562,10 @@ func TestClockJumps(t *testing.T) {
 		it.Time = s.cfg.Now()
 		put(t, s, it)
 		for i, j := range []time.Duration{year, -40 * year, 0} {
-			jump = j
+			jump.Store(int64(j))
 			after(2 * time.Hour)
 			equal(t, "attempts", len(d.tried()), 1+2*(i+1))
-			equal(t, "given up in flight", d.given, []string{})
+			equal(t, "given up in flight", d.gave(), []string{})
 		}
 		stop() // 6 of 100 hours are over
 		for _, c := range []struct{ jump, age time.Duration }{
@@ -575,19 +574,19 @@ func TestClockJumps(t *testing.T) {
 			{0, 30 * time.Hour},         // and back again
 			{time.Hour, 31 * time.Hour}, // an hour off is an hour
 		} {
-			jump = c.jump
+			jump.Store(int64(c.jump))
 			s, d, stop = restart()
 			s.mu.Lock()
 			equal(t, "age", (s.clock.now() - s.entries["a"].since).Round(time.Minute), c.age)
 			s.mu.Unlock()
 			stop()
-			equal(t, "given up", d.given, []string{})
+			equal(t, "given up", d.gave(), []string{})
 		}
 		s, d, stop = restart()
 		after(68 * time.Hour)
-		equal(t, "given up too early", d.given, []string{})
+		equal(t, "given up too early", d.gave(), []string{})
 		after(2 * time.Hour)
-		equal(t, "given up in the end", d.given, []string{"a"})
+		equal(t, "given up in the end", d.gave(), []string{"a"})
 		equal(t, "left", s.Len(), 0)
 		stop()
 	})
@@ -611,7 +610,7 @@ func TestTimeOfAnItem(t *testing.T) {
 				it.Time = time.Now().Add(-c.age)
 				put(t, s, it)
 				synctest.Wait()
-				equal(t, "given up", len(d.given), c.given)
+				equal(t, "given up", len(d.gave()), c.given)
 				after(time.Hour)
 				equal(t, "left after an hour", s.Len(), 0)
 				stop()

@@ -110,7 +110,8 @@ type Config struct {
 	Log   *slog.Logger     // nil is silent
 	Now   func() time.Time // the wall clock; nil is time.Now
 
-	fs fileSystem // nil is the machine's
+	fs     fileSystem // nil is the machine's
+	shards uint32     // folders; 0 is 256. Other than that only in tests: it must not change on a disk
 }
 
 // Spool is the mail that waits. Its methods may be called at any time, by several
@@ -127,11 +128,11 @@ type Spool struct {
 	entries map[string]*entry
 	late    map[string][]Disposition // for entries that were busy when Resolve came
 	routes  map[string]*route
-	ready   []*route        // that can start an attempt now, in turn
-	timers  dueHeap[*route] // that can later
-	active  int             // attempts in flight
-	count   int             // entries that are committed
-	bytes   int64           // of their content
+	ready   []*route // that can start an attempt now, in turn
+	timers  agenda   // that can later
+	active  int      // attempts in flight
+	count   int      // entries that are committed
+	bytes   int64    // of their content
 	running bool
 	idle    chan struct{} // closed when active reaches 0, where somebody waits for it
 }
@@ -144,7 +145,7 @@ func Open(cfg Config) (*Spool, error) {
 		cfg: cfg.withDefaults(), wake: make(chan struct{}, 1),
 		entries: make(map[string]*entry), late: make(map[string][]Disposition), routes: make(map[string]*route),
 	}
-	s.disk = disk{fs: s.cfg.fs, dir: s.cfg.Dir, seq: &s.seq, alarm: s.alarm, fail: s.fail}
+	s.disk = disk{fs: s.cfg.fs, dir: s.cfg.Dir, shards: s.cfg.shards, seq: &s.seq, alarm: s.alarm, fail: s.fail}
 	if err := s.disk.prepare(); err != nil {
 		return nil, err
 	}
@@ -193,6 +194,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.fs == nil {
 		c.fs = osFiles{}
+	}
+	if c.shards == 0 {
+		c.shards = 256
 	}
 	return c
 }
