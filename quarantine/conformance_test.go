@@ -99,7 +99,10 @@ func conformance(t *testing.T, open func(*testing.T) fixture) {
 		"release": testRelease, "hostile": testHostile, "expire": testExpire, "size": testSize,
 		"size order": testSizeOrder, "warning": testWarning, "at once": testAtOnce, "cancelled": testCancelled,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is the disk's
+			test(t, open(t))
+		})
 	}
 }
 

@@ -125,6 +125,7 @@ const content = "Subject: x\r\n\r\ntext\r\n"
 // A crash at any step of Put: what was promised is there, whole; what was not is
 // there whole or not at all.
 func TestCrashInPut(t *testing.T) {
+	t.Parallel()
 	for at := 1; ; at++ {
 		dir := t.TempDir()
 		d := &faulty{at: at, err: errCrash, crash: true}
@@ -158,6 +159,7 @@ func TestCrashInPut(t *testing.T) {
 
 // A crash at any step of Delete leaves the entry as it was, or nothing.
 func TestCrashInDelete(t *testing.T) {
+	t.Parallel()
 	for at := 1; ; at++ {
 		dir := t.TempDir()
 		put(t, openStore(t, Config{Dir: dir}), Entry{Message: "m"}, content)
@@ -178,6 +180,7 @@ func TestCrashInDelete(t *testing.T) {
 // Each operation fails once, as on a full disk: Put says so, leaves nothing, and
 // the next one works.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"create", "write", "rename"} {
 		for at := 1; at <= 2; at++ {
 			dir := t.TempDir()
@@ -196,6 +199,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func TestIndexFull(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Config{Dir: dir})
 	if _, err := s.index.db.Writer().Exec("PRAGMA max_page_count = 1"); err != nil {
@@ -212,6 +216,7 @@ func TestIndexFull(t *testing.T) {
 
 // After an fsync that failed nothing is believed until the store is opened anew.
 func TestSyncFails(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"sync", "syncdir"} {
 		dir := t.TempDir()
 		told := &alerts{}
@@ -244,6 +249,7 @@ func (shortContent) WriteTo(w io.Writer) (int64, error) {
 }
 
 func TestContentFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Config{Dir: dir})
 	for _, c := range []mail.Content{brokenContent{mail.Bytes(content)}, shortContent{mail.Bytes(content)}} {
@@ -257,6 +263,7 @@ func TestContentFails(t *testing.T) {
 }
 
 func TestDamagedOriginal(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(path string) error{
 		"a bit": func(path string) error {
 			return os.WriteFile(path, []byte(strings.Replace(content, "x", "y", 1)), 0o600)
@@ -298,6 +305,7 @@ func fill(t *testing.T, s *Store) {
 }
 
 func TestIndexLost(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(path string) error{
 		"missing": os.Remove,
 		"empty":   func(path string) error { return os.Truncate(path, 0) },
@@ -334,6 +342,7 @@ func TestIndexLost(t *testing.T) {
 
 // A rebuild that was cut off is begun anew.
 func TestRebuildCutOff(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	fill(t, openStore(t, Config{Dir: dir}))
 	if err := os.Remove(filepath.Join(dir, indexName)); err != nil {
@@ -352,6 +361,7 @@ func TestRebuildCutOff(t *testing.T) {
 }
 
 func TestRebuildWithoutSidecar(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	fill(t, openStore(t, Config{Dir: dir}))
 	for _, name := range []string{indexName, fileName("a", sidecarEnd)} {
@@ -372,6 +382,7 @@ func TestRebuildWithoutSidecar(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	fill(t, openStore(t, Config{Dir: dir}))
 	write := func(id, end string) {
@@ -422,6 +433,7 @@ func TestSweep(t *testing.T) {
 
 // An older index was restored: the files know better.
 func TestOlderIndex(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Config{Dir: dir})
 	put(t, s, Entry{Message: "a"}, content)

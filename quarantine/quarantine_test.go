@@ -14,6 +14,7 @@ import (
 )
 
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if _, err := Open(t.Context(), Config{Dir: filepath.Join(dir, "none"), ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing there: %v", err)
@@ -34,6 +35,7 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "quarantine")
 	put(t, openStore(t, Config{Dir: dir}), Entry{Message: "a"}, content)
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -53,6 +55,7 @@ func TestModes(t *testing.T) {
 
 // A link that leads out of the quarantine is not followed.
 func TestLink(t *testing.T) {
+	t.Parallel()
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(outside, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,6 +72,7 @@ func TestLink(t *testing.T) {
 }
 
 func TestExport(t *testing.T) {
+	t.Parallel()
 	dir, restored := t.TempDir(), t.TempDir()
 	s := openStore(t, Config{Dir: dir})
 	put(t, s, Entry{Message: "a", Class: mail.ClassSpam, Recipients: []string{"b@example.com"}}, content)
