@@ -181,7 +181,7 @@ func (p *passage) consign(domain string, content mail.Content) *consignment {
 	return &consignment{domain: d, content: content, job: relay.Job{
 		Route: p.settings.route(domain), ReversePath: e.ReversePath, Content: content,
 		SMTPUTF8: !e.ReversePath.ASCII(), EightBit: e.EightBit,
-		Answer: time.Until(p.started.Add(p.settings.Reply)), Late: lateAnswer,
+		AnswerBy: p.started.Add(p.settings.Reply), Late: lateAnswer,
 	}}
 }
 

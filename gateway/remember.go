@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"postern/gateway/mail"
-	"postern/gateway/smtpd"
 )
 
 // remember writes the log line and the record of a message that was judged.
@@ -93,18 +92,22 @@ func tests(hits []mail.Hit) string {
 	return strings.Join(head(names, 50), ",")
 }
 
-// refusal is the record of a refused RCPT.
-func (g *Gateway) refusal(m *mail.Message, c smtpd.RcptCommand, reply mail.Reply, reason string) mail.Record {
+// refused counts, logs and records a refused RCPT.
+func (g *Gateway) refused(ctx context.Context, m *mail.Message, path string, reply mail.Reply, reason string) {
+	g.metrics.refused.WithLabelValues(reason).Inc()
 	r := envelopeRecord(m)
 	// The message may yet be taken for others: this refusal is its own record.
-	r.ID = mail.NewID(time.Now())
-	r.Recipients = []string{c.Path}
 	r.Time = time.Now()
+	r.ID = mail.NewID(r.Time)
+	r.Recipients = []string{path}
 	r.Stage, r.Action, r.Reason, r.Reply = "rcpt", mail.Reject, reason, reply.String()
 	if reply.Transient() {
 		r.Action = mail.Defer
 	}
-	return r
+	g.Log.LogAttrs(ctx, slog.LevelInfo, "recipient refused",
+		slog.String("id", r.ID), slog.String("client", r.Client), slog.String("helo", r.HELO), slog.String("sender", r.Sender),
+		slog.String("recipient", path), slog.String("reason", reason), slog.String("reply", r.Reply))
+	g.Recorder.Refusal(r)
 }
 
 // rememberRefused records a message whose content was not taken.

@@ -54,8 +54,7 @@ func (s *session) Rcpt(ctx context.Context, c smtpd.RcptCommand) mail.Reply {
 	if reply.Positive() {
 		return reply
 	}
-	s.gateway.metrics.refused.WithLabelValues(reason).Inc()
-	s.gateway.Recorder.Refusal(s.gateway.refusal(s.message, c, reply, reason))
+	s.gateway.refused(ctx, s.message, c.Path, reply, reason)
 	return reply
 }
 

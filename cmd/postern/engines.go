@@ -35,7 +35,6 @@ func (h *house) watchEngines(ctx context.Context) {
 	age := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "postern_clamav_signatures_timestamp_seconds", Help: "When ClamAV's signatures were made.",
 	})
-	h.board.Registry().MustRegister(age)
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
@@ -80,6 +79,7 @@ func (h *house) signatures(ctx context.Context, c *clamav.Filter, age prometheus
 		return v
 	}
 	age.Set(float64(made.Unix()))
+	_ = h.board.Registry().Register(age) // once they are known; a second time is an error that says so
 	if old := time.Since(made); old > oldSignatures {
 		h.board.Alert("clamav signatures", fmt.Sprintf("ClamAV's signatures are %d days old: see why freshclam no longer brings new ones.", int(old.Hours()/24)))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -62,7 +63,7 @@ func New(log *slog.Logger) *Board {
 			Name: "postern_health", Help: "1 where a thing that the gateway needs is well, 0 where it is not.",
 		}, []string{"name"}),
 	}
-	b.registry.MustRegister(b.alerts, b.unwell)
+	b.registry.MustRegister(b.alerts, b.unwell, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return b
 }
 

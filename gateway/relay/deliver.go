@@ -142,6 +142,9 @@ func (t *transaction) answers() {
 	now := time.Now()
 	late := orDefault(d.job.Late, defaultLate)
 	patience := min(orDefault(d.job.Answer, late), late)
+	if by := d.job.AnswerBy; !by.IsZero() {
+		patience = min(patience, by.Sub(now))
+	}
 	for _, i := range t.accepted {
 		d.done[i], d.outcomes[i] = true, Outcome{} // what an earlier host said is over
 	}

@@ -128,6 +128,9 @@ type Job struct {
 	// Answer is how long the answer to the final dot is waited for before the
 	// outcome is Waiting. 0 is as long as Late; less is not at all.
 	Answer time.Duration
+	// AnswerBy, where it is set, ends that wait at the latest: somebody waits for
+	// our own reply, however long it took to come to the dot.
+	AnswerBy time.Time
 	// Late is how long in all that connection is waited on then; 10 minutes
 	// by default.
 	Late time.Duration
