@@ -77,18 +77,6 @@ func BenchmarkReadLarge(b *testing.B) {
 	}
 }
 
-func BenchmarkHostile(b *testing.B) {
-	for name, content := range hostile() {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(content)))
-			b.ReportAllocs()
-			for b.Loop() {
-				Read(Bytes(content), DefaultLimits)
-			}
-		})
-	}
-}
-
 func BenchmarkDecode(b *testing.B) {
 	data := octets(34 << 10)
 	bodies := map[string]string{

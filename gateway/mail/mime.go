@@ -9,7 +9,7 @@ import (
 // every part, the others (RFC 5322, section 3.6) in the message's own header.
 var unique = [...]string{
 	"Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID", "Content-Description",
-	"MIME-Version", "From", "To", "Cc", "Date", "Subject", "Sender", "Reply-To", "Message-ID", "In-Reply-To", "References",
+	"MIME-Version", "From", "To", "Cc", "Date", "Subject", "Sender", "Reply-To", "Message-ID",
 }
 
 // Places in unique.
@@ -130,8 +130,7 @@ func (p *Part) contentEncoding(value string, first bool, note noter) {
 	case "x-uuencode", "uuencode", "x-uue", "uue":
 		word = "x-uuencode"
 	case "7-bit", "8-bit":
-		word = strings.Replace(word, "-", "", 1)
-		note.add(MIMEEncodingUnknown, value)
+		word = strings.Replace(word, "-", "", 1) // QUIRK: harmless, and honest mailers write it
 	default:
 		note.add(MIMEEncodingUnknown, value)
 	}

@@ -31,7 +31,6 @@ const (
 	MIMEPartsLimit        = "MIME_PARTS_LIMIT"
 	MIMEDecodeLimit       = "MIME_DECODE_LIMIT"
 	MIMEParameterLimit    = "MIME_PARAMETER_LIMIT"
-	MIMEBoundaryLimit     = "MIME_BOUNDARY_LIMIT"
 	MIMEBoundaryMissing   = "MIME_BOUNDARY_MISSING"
 	MIMEBoundaryEmpty     = "MIME_BOUNDARY_EMPTY"
 	MIMEBoundaryMalformed = "MIME_BOUNDARY_MALFORMED"
@@ -78,8 +77,7 @@ var oddities = [...]oddity{
 	{MIMEDepthLimit, "parts are nested deeper than the reader looks"},
 	{MIMEPartsLimit, "there are more parts than the reader looks at"},
 	{MIMEDecodeLimit, "an encoded message within the message is larger than the reader decodes"},
-	{MIMEParameterLimit, "a field has more parameters than the reader looks at"},
-	{MIMEBoundaryLimit, "a multipart's boundary is longer than the reader compares"},
+	{MIMEParameterLimit, "a MIME field has more parameters, or a longer boundary, than the reader looks at"},
 	{MIMEBoundaryMissing, "a multipart names no boundary"},
 	{MIMEBoundaryEmpty, "a multipart's boundary is empty"},
 	{MIMEBoundaryMalformed, "a multipart's boundary is too long or holds octets that no boundary may hold"},

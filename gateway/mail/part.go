@@ -35,7 +35,7 @@ type Part struct {
 	Params      map[string]string // of Content-Type; names in lower case, RFC 2231 decoded
 	Encoding    string            // Content-Transfer-Encoding in lower case; "" is 7bit
 	Disposition string            // "attachment", "inline" or ""
-	Names       []string          // every name that a client may give the part, decoded; the first is the likeliest
+	Names       []string          // every name that a client may give the part, decoded, whatever characters it holds; the first is the likeliest
 
 	// Detached says that the part lies in a message/rfc822 that was itself
 	// encoded: its spans then count in the decoded octets, not in the message.
@@ -53,7 +53,9 @@ type Oddity struct {
 	Part     string // path of the part; "" for the message
 }
 
-// Limits bound what the reader does with one message.
+// Limits bound what the reader does with one message. What lies beyond is not
+// looked at, and an oddity whose name ends in _LIMIT says so. All header sections
+// together are bounded too, to a small multiple of these.
 type Limits struct {
 	Depth       int   // nesting of parts
 	Parts       int   // in all

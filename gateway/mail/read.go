@@ -79,7 +79,7 @@ type reader struct {
 
 // delimiter is the boundary of a multipart that is open.
 type delimiter struct {
-	boundary string
+	boundary []byte
 	closed   bool // its closing line was seen
 }
 
@@ -272,13 +272,13 @@ func (r *reader) boundary(p *Part, note noter) (string, bool) {
 	case b == "":
 		note.add(MIMEBoundaryEmpty, p.MediaType)
 	case len(b) > maxBoundary:
-		note.add(MIMEBoundaryLimit, b)
+		note.add(MIMEParameterLimit, b)
 		return "", false
 	case !isBoundary(b):
 		note.add(MIMEBoundaryMalformed, b)
 	}
 	for i := range r.open {
-		if r.open[i].boundary == b {
+		if string(r.open[i].boundary) == b {
 			note.add(MIMEBoundaryDuplicate, b)
 			break
 		}
@@ -294,7 +294,7 @@ func (r *reader) multipart(index int, boundary string, note noter) hit {
 		media = "message/rfc822"
 	}
 	level := len(r.open)
-	r.open = append(r.open, delimiter{boundary: boundary})
+	r.open = append(r.open, delimiter{boundary: []byte(boundary)})
 	h := r.scan(&checkBlank{note: note, symbol: MIMEPreambleText})
 	for h.level == level {
 		if h.closes {
@@ -354,11 +354,11 @@ func (r *reader) delimiter() (h hit, ok bool) {
 	line = bytes.TrimRight(line[2:], " \t\r")
 	found, inexact := -1, false
 	for i := len(r.open) - 1; i >= 0; i-- {
-		rest, is := bytes.CutPrefix(line, []byte(r.open[i].boundary))
+		rest, is := bytes.CutPrefix(line, r.open[i].boundary)
 		switch {
 		case !is:
 		case len(rest) > 0 && string(rest) != "--":
-			inexact = inexact || r.open[i].boundary != ""
+			inexact = inexact || len(r.open[i].boundary) > 0
 		case !r.open[i].closed:
 			return hit{level: i, closes: len(rest) > 0, end: r.lines.previous}, true
 		case found < 0:
