@@ -57,6 +57,27 @@ func fill(tb testing.TB, s *Store, n int, now time.Time) {
 }
 
 func BenchmarkAppend(b *testing.B) {
+	benchmarkAppend(b, func(s *Store, i int) error {
+		if i%(queueSize/2) == 0 {
+			return s.Flush(b.Context())
+		}
+		return nil
+	})
+}
+
+// BenchmarkAppend2000 is 2,000 records a second, as a busy gateway makes them:
+// the batches are as large as they come.
+func BenchmarkAppend2000(b *testing.B) {
+	began := time.Now()
+	benchmarkAppend(b, func(_ *Store, i int) error {
+		if i%20 == 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / 2000)))
+		}
+		return nil
+	})
+}
+
+func benchmarkAppend(b *testing.B, pace func(s *Store, i int) error) {
 	s, err := Open(b.Context(), filepath.Join(b.TempDir(), "records.db"), Config{})
 	if err != nil {
 		b.Fatal(err)
@@ -71,10 +92,8 @@ func BenchmarkAppend(b *testing.B) {
 	b.ResetTimer()
 	began := cpu()
 	for i := range b.N {
-		if i%(queueSize/2) == 0 {
-			if err := s.Flush(b.Context()); err != nil {
-				b.Fatal(err)
-			}
+		if err := pace(s, i); err != nil {
+			b.Fatal(err)
 		}
 		r := records[i%1000]
 		r.Time = now.Add(time.Duration(i) * time.Millisecond / 2)
@@ -85,6 +104,9 @@ func BenchmarkAppend(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64((cpu()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	if st := s.Stats(); st.Dropped > 0 {
+		b.Errorf("%+v", st)
+	}
 }
 
 func BenchmarkSearch(b *testing.B) {

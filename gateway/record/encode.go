@@ -180,7 +180,7 @@ func cut(s string, n int) string {
 // term is the hash of something that records are found by.
 type term int64
 
-// newTerm takes the kind ('i' id, 'a' address, 'd' domain, 'c' client) and a
+// newTerm takes the kind ('i' id, 'm' Message-ID, 'a' address, 'd' domain, 'c' client) and a
 // value that went through clean. A stranger chooses the values: the hash must be
 // one for which nobody finds another's.
 func newTerm(kind byte, value string) term {
@@ -198,6 +198,7 @@ func terms(r *mail.Record) []term {
 		}
 	}
 	add('i', r.ID)
+	add('m', strings.Trim(r.MessageID, "<> "))
 	add('c', client(r.Client))
 	for i := -1; i < len(r.Recipients); i++ {
 		address := r.Sender
@@ -254,7 +255,6 @@ func words(r *mail.Record) string {
 		}
 	}
 	add(r.Subject)
-	add(r.MessageID)
 	add(r.HELO)
 	add(r.Action.String())
 	add(r.Reason)

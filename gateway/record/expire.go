@@ -33,15 +33,19 @@ func (s *Store) expire() {
 // does so in small transactions, between which others may write.
 func (s *Store) Expire(ctx context.Context) (deleted int64, err error) {
 	before := lowest(s.Now().Add(-s.Keep))
-	deleted, err = s.deleteAll(ctx,
-		"DELETE FROM records WHERE n IN (SELECT n FROM records WHERE n < ? ORDER BY n LIMIT ?)", before)
-	if err == nil {
-		_, err = s.deleteAll(ctx,
-			"DELETE FROM deliveries WHERE n IN (SELECT n FROM deliveries WHERE n < ? ORDER BY n LIMIT ?)", before)
-	}
-	if err == nil { // the terms of a day of which records are left stay with it: a search skips them
-		_, err = s.deleteAll(ctx,
-			"DELETE FROM terms WHERE (day, hash, n) IN (SELECT day, hash, n FROM terms WHERE day < ? LIMIT ?)", day(before))
+	deleted, err = s.deleteAll(ctx, "DELETE FROM records WHERE n IN (SELECT n FROM records WHERE n < ? ORDER BY n LIMIT ?)", before)
+	for _, also := range []struct {
+		query string
+		limit int64
+	}{
+		{"DELETE FROM words WHERE n IN (SELECT n FROM words WHERE n < ? ORDER BY n LIMIT ?)", before},
+		{"DELETE FROM deliveries WHERE n IN (SELECT n FROM deliveries WHERE n < ? ORDER BY n LIMIT ?)", before},
+		// The terms of a day of which records are left stay with it: a search skips them.
+		{"DELETE FROM terms WHERE (day, hash, n) IN (SELECT day, hash, n FROM terms WHERE day < ? LIMIT ?)", day(before)},
+	} {
+		if err == nil {
+			_, err = s.deleteAll(ctx, also.query, also.limit)
+		}
 	}
 	return deleted, s.db.Explain(err)
 }

@@ -11,11 +11,11 @@ import (
 // Query says what is looked for. The zero Query finds the newest records.
 type Query struct {
 	// Text is what a user types: an id, or a reply that holds one; an address, a
-	// domain ("example.com" or "@example.com"), a client's IP address, a time or
-	// the beginning of one ("2026-11-22", "2026-11-22 14", RFC 3339). Other words
-	// stand in the subject, the Message-ID, the HELO name, the action, the reason,
-	// a symbol or an attachment's name. A record matches when all of it does; the
-	// case does not matter.
+	// domain ("example.com" or "@example.com"), a client's IP address, a
+	// Message-ID, a time or the beginning of one ("2026-11-22", "2026-11-22 14",
+	// RFC 3339). Other words stand in the subject, the HELO name, the action, the
+	// reason, a symbol or an attachment's name. A record matches when all of it
+	// does; the case does not matter.
 	Text  string
 	Since time.Time // zero is from the first
 	Until time.Time // not included; zero is to the last
@@ -84,16 +84,17 @@ func trim(token string) string { return clean(strings.Trim(token, "<>()[]{}\"'`,
 
 func (p *parsed) token(t string, known func(term) bool) {
 	domain := newTerm('d', strings.TrimSuffix(strings.TrimPrefix(t, "@"), "."))
-	address := newTerm('a', t)
 	switch {
 	case t == "":
 	case isClient(t):
 		p.terms = append(p.terms, newTerm('c', client(strings.TrimPrefix(t, "ipv6:"))))
 	case strings.HasPrefix(t, "@"), strings.Contains(t, ".") && known(domain):
 		p.terms = append(p.terms, domain)
-	case strings.Contains(t, "@") && known(address):
-		p.terms = append(p.terms, address)
-	default: // "@" stands in a Message-ID too
+	case known(newTerm('m', t)):
+		p.terms = append(p.terms, newTerm('m', t))
+	case strings.Contains(t, "@"):
+		p.terms = append(p.terms, newTerm('a', t))
+	default:
 		p.words = append(p.words, t)
 	}
 }

@@ -174,7 +174,7 @@ func TestBackup(t *testing.T) {
 func TestSearchPlans(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "records.db"), Config{})
 	for name, p := range map[string]parsed{
-		"term": {terms: []term{1}}, "two terms": {terms: []term{1, 2}}, "term and word": {terms: []term{1}, words: []string{"x"}}, "time": {},
+		"term": {terms: []term{1}}, "two terms": {terms: []term{1, 2}}, "term and word": {terms: []term{1}, words: []string{"x"}}, "word": {words: []string{"x"}}, "time": {},
 	} {
 		query, args := statement(p)
 		all := []any{int64(0), int64(1)}

@@ -129,31 +129,33 @@ func (r *reader) find(p parsed) {
 // statement is the query for all the time (first, last, args, limit) or, where
 // there are terms, for one day (day, first, last, args, limit).
 func statement(p parsed) (query string, args []any) {
-	var b strings.Builder
-	from, number := "records r", "r.n"
+	// CROSS JOIN is in this order: what is small or sorted out first.
+	var tables, where []string
 	if len(p.terms) > 0 {
-		// CROSS JOIN: the index first, then its few records.
-		from, number = "terms t CROSS JOIN records r ON r.n = t.n", "t.n"
+		tables, where = append(tables, "terms"), append(where, "terms.day = ?")
 	}
-	fmt.Fprintf(&b, "SELECT r.data FROM %s WHERE ", from)
-	if len(p.terms) > 0 {
-		b.WriteString("t.day = ? AND ")
+	if len(p.words) > 0 {
+		tables = append(tables, "words")
 	}
-	fmt.Fprintf(&b, "%s >= ? AND %s < ?", number, number)
+	tables = append(tables, "records")
+	from, number := tables[0], tables[0]+".n"
+	for _, table := range tables[1:] {
+		from += " CROSS JOIN " + table + " ON " + table + ".n = " + number
+	}
+	where = append(where, number+" >= ?", number+" < ?")
 	for i, t := range p.terms {
 		if i == 0 {
-			b.WriteString(" AND t.hash = ?")
+			where = append(where, "terms.hash = ?")
 		} else {
-			b.WriteString(" AND EXISTS (SELECT 1 FROM terms u WHERE u.day = t.day AND u.hash = ? AND u.n = t.n)")
+			where = append(where, "EXISTS (SELECT 1 FROM terms u WHERE u.day = terms.day AND u.hash = ? AND u.n = terms.n)")
 		}
 		args = append(args, int64(t))
 	}
 	for _, word := range p.words {
-		b.WriteString(" AND instr(r.words, ?) > 0")
-		args = append(args, word)
+		where, args = append(where, "instr(words.words, ?) > 0"), append(args, word)
 	}
-	fmt.Fprintf(&b, " ORDER BY %s DESC LIMIT ?", number)
-	return b.String(), args
+	return "SELECT records.data FROM " + from + " WHERE " + strings.Join(where, " AND ") +
+		" ORDER BY " + number + " DESC LIMIT ?", args
 }
 
 func (r *reader) read(stmt *sql.Stmt, args []any) {

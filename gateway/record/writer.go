@@ -15,17 +15,28 @@ import (
 )
 
 const (
-	batchSize = 1000                   // items in one transaction
-	shortWait = 5 * time.Millisecond   // for others to share a transaction with
-	longWait  = 100 * time.Millisecond // under load: a large batch writes each page of the index once
-	busyBatch = 8                      // items from which on it is load
-	sumCheck  = time.Second            // how often sums are looked at
-	complain  = time.Minute            // between two lines in the log about lost records
+	batchSize = 1000        // items in one transaction
+	sumCheck  = time.Second // how often sums are looked at
+	complain  = time.Minute // between two lines in the log about lost records
 )
+
+// pace is how long a first item waits for others to share its transaction with,
+// by the size of the batch before. Under load it is longer: a large batch writes
+// each page of the index once, a small one writes nearly one a row.
+func pace(last int) time.Duration {
+	switch {
+	case last < 8:
+		return 5 * time.Millisecond
+	case last < 100:
+		return 100 * time.Millisecond
+	}
+	return 500 * time.Millisecond
+}
 
 // writer is the state of the one goroutine that writes.
 type writer struct {
 	insertRecord   *bulk
+	insertWords    *bulk
 	insertTerm     *bulk
 	insertDelivery *bulk
 	encoder        encoder
@@ -38,8 +49,11 @@ type writer struct {
 
 func (s *Store) prepare() (err error) {
 	db := s.db.Writer()
-	s.serial, s.wait = rand.Int64N(1<<serialBits), shortWait
-	if s.insertRecord, err = newBulk(db, "INSERT OR FAIL INTO records (n, words, data) VALUES", 3, 16); err != nil {
+	s.serial, s.wait = rand.Int64N(1<<serialBits), pace(0)
+	if s.insertRecord, err = newBulk(db, "INSERT OR FAIL INTO records (n, data) VALUES", 2, 16); err != nil {
+		return err
+	}
+	if s.insertWords, err = newBulk(db, "INSERT OR FAIL INTO words (n, words) VALUES", 2, 32); err != nil {
 		return err
 	}
 	if s.insertTerm, err = newBulk(db, "INSERT OR FAIL INTO terms (day, hash, n) VALUES", 3, 64); err != nil {
@@ -85,10 +99,7 @@ func (s *Store) gather(first item) {
 		}
 	}
 	batch := s.take([]item{first})
-	s.wait = shortWait
-	if len(batch) >= busyBatch {
-		s.wait = longWait
-	}
+	s.wait = pace(len(batch))
 	s.writeBatch(batch)
 }
 
@@ -162,17 +173,21 @@ func (s *Store) insert(rows []row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	var records, deliveries []any
+	var records, words, deliveries []any
 	for _, r := range rows {
 		if r.later {
 			deliveries = append(deliveries, r.n, r.id, r.data)
 		} else {
-			records = append(records, r.n, r.words, r.data)
+			records = append(records, r.n, r.data)
+			words = append(words, r.n, r.words)
 		}
 	}
 	ctx := context.Background() // bounded by the busy timeout; a deadline would cost a goroutine a statement
 	err := s.db.Update(ctx, func(tx *sql.Tx) error {
 		if err := s.insertRecord.exec(tx, records); err != nil {
+			return err
+		}
+		if err := s.insertWords.exec(tx, words); err != nil {
 			return err
 		}
 		if err := s.insertTerm.exec(tx, index(rows)); err != nil {
