@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,14 +151,20 @@ func (s *Settings) route(domain string) relay.Route {
 	return relay.Route{Domain: domain, Hosts: []string{"mx:"}, TLS: relay.TLSMay}
 }
 
-// Process takes a message from the end of its content to the reply; early is
-// what the filters of the stages before found. All verdicts are computed before
-// anything is done.
-func (g *Gateway) Process(ctx context.Context, s *Settings, m *mail.Message, early []mail.Result) mail.Reply {
-	started := time.Now()
-	p := &passage{gateway: g, settings: s, message: m, started: started}
-	p.results = g.inspect(ctx, s, m, early)
-	p.verdicts = s.Judge.Judge(p.results, m.Envelope.Recipients)
+// Transaction is a message whose content has come in.
+type Transaction struct {
+	Settings *Settings
+	Message  *mail.Message
+	Early    []mail.Result  // what the filters of the stages before the content found
+	StandIns []mail.Address // recipients who stand in for the bare postmaster
+}
+
+// Process takes a message from the end of its content to the reply. All verdicts
+// are computed before anything is done.
+func (g *Gateway) Process(ctx context.Context, t Transaction) mail.Reply {
+	p := &passage{gateway: g, settings: t.Settings, message: t.Message, standIns: t.StandIns, started: time.Now()}
+	p.results = g.inspect(ctx, t)
+	p.verdicts = t.Settings.Judge.Judge(p.results, t.Message.Envelope.Recipients)
 	p.reply = p.act(ctx)
 	g.remember(ctx, p)
 	return p.reply
@@ -165,12 +172,15 @@ func (g *Gateway) Process(ctx context.Context, s *Settings, m *mail.Message, ear
 
 // inspect runs the stages that see the content, within half of the time that
 // there is for the reply.
-func (g *Gateway) inspect(ctx context.Context, s *Settings, m *mail.Message, early []mail.Result) []mail.Result {
-	ctx, cancel := context.WithTimeout(ctx, s.Reply/2)
+func (g *Gateway) inspect(ctx context.Context, t Transaction) []mail.Result {
+	ctx, cancel := context.WithTimeout(ctx, t.Settings.Reply/2)
 	defer cancel()
-	m.Parse(mail.DefaultLimits)
-	results := append(early[:len(early):len(early)], s.Filters.Run(ctx, mail.StageContent, m, early)...)
-	return append(results, s.Filters.Run(ctx, mail.StageDerived, m, results)...)
+	t.Message.Parse(mail.DefaultLimits)
+	filters, results := t.Settings.Filters, slices.Clone(t.Early)
+	for _, stage := range []mail.Stage{mail.StageContent, mail.StageDerived} {
+		results = append(results, filters.Run(ctx, stage, t.Message, results)...)
+	}
+	return results
 }
 
 // act does what the verdicts say: one switch, and the only one.

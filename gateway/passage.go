@@ -24,6 +24,7 @@ type passage struct {
 	gateway  *Gateway
 	settings *Settings
 	message  *mail.Message
+	standIns []mail.Address
 	started  time.Time
 
 	results  []mail.Result
@@ -246,6 +247,9 @@ func (p *passage) settle(ctx context.Context, cs []*consignment, taken bool) mai
 			case relay.Taken, relay.Waiting:
 				taken = true
 			case relay.Refused:
+				// Whom we put in the postmaster's place ourselves is refused
+				// without the sender's fault: the message is kept.
+				taken = taken || slices.Contains(p.standIns, o.Recipient)
 				if refused.Code == 0 {
 					refused = o.Reply
 				}

@@ -95,6 +95,7 @@ func role(a mail.Address) bool {
 func (s *session) acceptPostmaster() mail.Reply {
 	for _, a := range s.settings.Postmaster {
 		s.accept(a)
+		s.standIns = append(s.standIns, a)
 	}
 	return recipientOK
 }

@@ -64,6 +64,18 @@ func TestPostmaster(t *testing.T) {
 	}
 }
 
+// Mail for the bare postmaster is kept where the inside wants none for the one
+// who stands in.
+func TestPostmasterRefusedInside(t *testing.T) {
+	w := newWorld(t, "one.example")
+	w.hops["one.example"].answer("RCPT postmaster@one.example", "550 5.1.1 who")
+	w.want("reply", w.send("a@sender.example", "postmaster"), "250")
+	if kept := w.keeper.all(); len(kept) != 1 || kept[0].verdict.Class != mail.ClassUndeliverable {
+		t.Errorf("kept %+v", kept)
+	}
+	w.want("a mailbox that the sender named", w.send("a@sender.example", "postmaster@one.example"), "550 5.1.1")
+}
+
 func TestVerify(t *testing.T) {
 	for _, c := range []struct {
 		name, inside string

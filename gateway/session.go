@@ -19,7 +19,8 @@ type session struct {
 	// The open transaction; nil settings where there is none.
 	settings *Settings
 	message  *mail.Message
-	early    []mail.Result // what the stages before the content found
+	early    []mail.Result  // what the stages before the content found
+	standIns []mail.Address // recipients who stand in for the bare postmaster
 }
 
 // maxUnknown is how many unknown recipients one session may name: more is
@@ -70,7 +71,7 @@ func (s *session) Data(ctx context.Context, content io.Reader) mail.Reply {
 	m.Content = r.content()
 	// A client that is gone, or a server that is told to stop, does not end
 	// what the message has come to: it is judged and handed on, or not taken.
-	return g.Process(context.WithoutCancel(ctx), s.settings, m, s.early)
+	return g.Process(context.WithoutCancel(ctx), Transaction{s.settings, m, s.early, s.standIns})
 }
 
 // notReceived answers for a content that did not come whole.
@@ -93,7 +94,7 @@ func (s *session) notReceived(ctx context.Context, err error) mail.Reply {
 }
 
 // Reset implements smtpd.Session.
-func (s *session) Reset() { s.settings, s.message, s.early = nil, nil, nil }
+func (s *session) Reset() { s.settings, s.message, s.early, s.standIns = nil, nil, nil, nil }
 
 // Close implements smtpd.Session.
 func (s *session) Close() { s.Reset() }
