@@ -30,10 +30,11 @@ type receiver struct {
 	size    int64
 }
 
-// newReceiver expects size octets; 0 is unknown.
+// newReceiver expects size octets; 0 is unknown. What a client only declares is
+// given little memory: it may never come.
 func newReceiver(dir string, held *atomic.Int64, size int64) *receiver {
 	r := &receiver{dir: dir, held: held}
-	r.buf = make([]byte, 0, min(max(size, 4<<10), inMemory))
+	r.buf = make([]byte, 0, min(max(size, 4<<10), 64<<10))
 	return r
 }
 
