@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/gateway/mail"
+	"postern/gateway/spool/disk"
 )
 
 // BenchmarkPut takes mail of the mean size, by one and by eight at once.
@@ -49,16 +50,16 @@ func benchPut(b *testing.B, s *Spool, n int64, content mail.Content) {
 }
 
 // unsynced is the machine's file system without its slowest part.
-type unsynced struct{ osFiles }
+type unsynced struct{ disk.Machine }
 
-func (unsynced) syncDir(string) error { return nil }
+func (unsynced) SyncDir(string) error { return nil }
 
-func (u unsynced) create(p string) (writeFile, error) {
-	f, err := u.osFiles.create(p)
+func (u unsynced) Create(p string) (disk.WriteFile, error) {
+	f, err := u.Machine.Create(p)
 	return noSync{f}, err
 }
 
-type noSync struct{ writeFile }
+type noSync struct{ disk.WriteFile }
 
 func (noSync) Sync() error { return nil }
 

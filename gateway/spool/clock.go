@@ -1,6 +1,10 @@
 package spool
 
-import "time"
+import (
+	"time"
+
+	"postern/gateway/spool/disk"
+)
 
 const (
 	maxGap    = 24 * time.Hour // what a start believes of the time since the last one
@@ -17,9 +21,9 @@ type clock struct {
 
 // resume goes on where the spool's files say that it was. known is the latest
 // that was found in any item.
-func resume(wall func() time.Time, known time.Duration, d *disk) *clock {
+func resume(wall func() time.Time, known time.Duration, d *disk.Folder) *clock {
 	c := &clock{started: time.Now(), base: known}
-	if t, ok := d.readTick(); ok {
+	if t, ok := d.ReadTick(); ok {
 		gap := wall().Round(0).Sub(t.Wall)
 		c.base = max(known, t.Clock+min(maxGap, max(0, gap)))
 	}
@@ -30,8 +34,8 @@ func (c *clock) now() time.Duration { return c.base + time.Since(c.started) }
 
 // beat writes the time down. One that is lost costs a minute of a lifetime.
 func (s *Spool) beat() {
-	t := tick{Wall: s.cfg.Now().Round(0).UTC(), Clock: s.clock.now()}
-	if err := s.disk.writeTick(t); err != nil {
+	t := disk.Tick{Wall: s.cfg.Now().Round(0).UTC(), Clock: s.clock.now()}
+	if err := s.folder.WriteTick(t); err != nil {
 		s.cfg.Log.Warn("spool clock not written", "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // regions of an item's file, each with octets to damage.
 func regions(file []byte) map[string][]int {
 	content := bytes.Index(file, []byte("Subject: bad"))
-	end := bytes.LastIndex(file, []byte(endMark))
+	end := bytes.LastIndex(file, []byte("\npostern-end "))
 	first := bytes.IndexByte(file, '\n')
 	return map[string][]int{
 		"kind":                {0, 5},
@@ -24,8 +25,8 @@ func regions(file []byte) map[string][]int {
 		"envelope's checksum": {content - 65, content - 20, content - 2},
 		"its line break":      {content - 1},
 		"content":             {content, content + 1000, end - 1},
-		"end mark":            {end, end + 1, end + len(endMark) - 1},
-		"checksum":            {end + len(endMark), len(file) - 2},
+		"end mark":            {end, end + 1, end + len("\npostern-end ") - 1},
+		"checksum":            {end + len("\npostern-end "), len(file) - 2},
 		"last line break":     {len(file) - 1},
 	}
 }
@@ -61,7 +62,7 @@ func three(t *testing.T) (m *memFS, path string) {
 	m = newMemFS()
 	s := openOn(t, m)
 	put(t, s, itemOf("bad"), itemOf("good1"), itemOf("good2"))
-	return m, s.disk.item("bad")
+	return m, place(m, "bad.mail")
 }
 
 func TestFlippedBit(t *testing.T) {
@@ -92,12 +93,12 @@ func TestTruncated(t *testing.T) {
 	for name, change := range map[string]func([]byte) []byte{
 		"one more octet":  func(b []byte) []byte { return append(b, '\n') },
 		"the file twice":  func(b []byte) []byte { return append(b, b...) },
-		"another's file":  func([]byte) []byte { other, _ := m.walk(pathOf("good1")); return other.data },
+		"another's file":  func([]byte) []byte { other, _ := m.walk(place(m, "good1.mail")); return other.data },
 		"a huge length":   func(b []byte) []byte { return append([]byte("postern-item 1 99999999999\n"), b...) },
 		"no length":       func(b []byte) []byte { return append([]byte("postern-item 1\n"), b...) },
 		"negative length": func(b []byte) []byte { return append([]byte("postern-item 1 -5\n"), b...) },
-		"a state's file":  func([]byte) []byte { b, _ := encodeFrame(kindState, progress{}); return b },
-		"no JSON":         func([]byte) []byte { b, _ := encodeFrame(kindItem, 5); return b },
+		"a state's file":  func([]byte) []byte { return frame("postern-state 1 2", "{}") },
+		"no JSON":         func([]byte) []byte { return frame("postern-item 1 1", "5") },
 	} {
 		c := m.killed()
 		c.patch(path, change)
@@ -105,9 +106,10 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-func pathOf(id string) string {
-	d := disk{dir: "/spool", shards: 8}
-	return d.item(id)
+// frame is what stands in an item's file before its content, or in a state's.
+func frame(firstLine, body string) []byte {
+	b := firstLine + "\n" + body + "\n"
+	return fmt.Appendf(nil, "%s%x\n", b, sha256.Sum256([]byte(b)))
 }
 
 // The damage may come while the item waits.
@@ -115,7 +117,7 @@ func TestDamageWhileWaiting(t *testing.T) {
 	m := newMemFS()
 	s := openOn(t, m)
 	put(t, s, itemOf("a"))
-	m.patch(s.disk.item("a"), func(b []byte) []byte { b[len(b)/2] ^= 4; return b })
+	m.patch(place(m, "a.mail"), func(b []byte) []byte { b[len(b)/2] ^= 4; return b })
 	if _, err := s.Get("a"); !errors.Is(err, ErrDamaged) {
 		t.Fatal("get:", err)
 	}
@@ -136,14 +138,14 @@ func TestDamagedState(t *testing.T) {
 	if err := s.Resolve("a", dispositions([]string{"1@x.example"})); err != nil {
 		t.Fatal(err)
 	}
-	state, _ := m.walk(s.disk.state("a"))
+	state, _ := m.walk(place(m, "a.state"))
 	for at := range state.data {
 		c := m.killed()
 		switch at % 3 {
 		case 0:
-			c.patch(s.disk.state("a"), func(b []byte) []byte { return b[:at] })
+			c.patch(place(m, "a.state"), func(b []byte) []byte { return b[:at] })
 		default:
-			c.patch(s.disk.state("a"), func(b []byte) []byte { b[at] ^= 1 << (at % 8); return b })
+			c.patch(place(m, "a.state"), func(b []byte) []byte { b[at] ^= 1 << (at % 8); return b })
 		}
 		var l listener
 		equal(t, fmt.Sprint("octet ", at), ids(openOn(t, c, func(c *Config) { c.Alarm = l.hear }).List()), []string{"b"})
@@ -166,20 +168,20 @@ func TestDamagedAndReadOnly(t *testing.T) {
 }
 
 func TestNewerVersion(t *testing.T) {
-	for _, suffix := range []string{itemSuffix, stateSuffix} {
+	for _, suffix := range []string{".mail", ".state"} {
 		m := newMemFS()
 		s := openOn(t, m)
 		put(t, s, itemOf("a", "1@x.example", "2@x.example"))
 		if err := s.Resolve("a", dispositions([]string{"1@x.example"})); err != nil {
 			t.Fatal(err)
 		}
-		m.patch(s.disk.shard("a")+"/a"+suffix, func(b []byte) []byte {
+		m.patch(place(m, "a"+suffix), func(b []byte) []byte {
 			b = bytes.Replace(b, []byte(" 1 "), []byte(" 2 "), 1)
 			end := bytes.Index(b, []byte("}\n")) + 2
-			if suffix == itemSuffix {
+			if suffix == ".mail" {
 				end = bytes.Index(b, []byte("}}\n")) + 3
 			}
-			copy(b[end:], checksum(b[:end]))
+			copy(b[end:], fmt.Sprintf("%x", sha256.Sum256(b[:end])))
 			return b
 		})
 		if _, err := openMem(m); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 2") {
@@ -193,7 +195,7 @@ func TestUnknownFiles(t *testing.T) {
 	m := newMemFS()
 	openOn(t, m)
 	for _, p := range []string{"/spool/items/00/README", "/spool/items/00/UPPER.mail", "/spool/items/00/orphan.state", "/spool/tmp/left.mail.7"} {
-		if _, err := m.create(p); err != nil {
+		if _, err := m.Create(p); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -102,7 +102,7 @@ func TestFaultInUpdate(t *testing.T) {
 					put(t, s, itemOf("a", "1@x.example", "2@x.example"))
 					part := "a.state"
 					if op == "syncdir" {
-						part = s.disk.shard("a")
+						part = "items"
 					}
 					m.failAt(op, part, errno)
 					d := &script{deliver: func(it *Item) Attempt {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,16 @@ func openMem(m *memFS, change ...func(*Config)) (*Spool, error) {
 		f(&cfg)
 	}
 	return Open(cfg)
+}
+
+// place is the path of an item's file, or its state's.
+func place(m *memFS, name string) string {
+	for _, p := range m.files("/spool/items") {
+		if path.Base(p) == name {
+			return p
+		}
+	}
+	return "/not/there/" + name
 }
 
 func put(t testing.TB, s *Spool, items ...Item) {

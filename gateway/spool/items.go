@@ -8,30 +8,32 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"postern/gateway/spool/disk"
 )
 
 // peek reads what is known of an item: its files, and what they could not take.
-func (s *Spool) peek(id string) (*record, error) {
-	r, err := s.disk.load(id)
+func (s *Spool) peek(id string) (*disk.Record, error) {
+	r, err := s.folder.Load(id)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[id]; e != nil && e.pending != nil {
-		r.now = *e.pending
+		r.Now = *e.pending
 	}
 	return r, nil
 }
 
 // item is a record in the words of others. Its content is read when it is asked
 // for.
-func (s *Spool) item(r *record) Item {
+func (s *Spool) item(r *disk.Record) Item {
 	return Item{
-		ID: r.ID, Message: r.Message, Time: r.Time, ReversePath: r.ReversePath, Recipients: slices.Clone(r.now.Recipients),
+		ID: r.ID, Message: r.Message, Time: r.Time, ReversePath: r.ReversePath, Recipients: slices.Clone(r.Now.Recipients),
 		SMTPUTF8: r.SMTPUTF8, EightBit: r.EightBit, Route: r.Route, Notify: r.Notify, Subject: r.Subject,
-		Content:  &stored{fs: s.cfg.fs, path: s.disk.item(r.ID), start: r.start, size: r.Size},
-		Attempts: r.now.Attempts, Next: s.date(r.now.Next), LastReply: r.now.LastReply, NextHop: r.now.NextHop,
+		Content:  s.folder.Content(r),
+		Attempts: r.Now.Attempts, Next: s.date(r.Now.Next), LastReply: r.Now.LastReply, NextHop: r.Now.NextHop,
 	}
 }
 
@@ -55,7 +57,7 @@ func (s *Spool) view(e *entry) view {
 func (s *Spool) describe(v view, verify bool) (Item, error) {
 	r, err := s.peek(v.id)
 	if err == nil && verify {
-		err = s.disk.verify(r)
+		err = s.folder.Verify(r)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound // it went meanwhile
@@ -173,7 +175,7 @@ func (s *Spool) Delete(id string) error {
 	}
 	e.gone = true
 	s.mu.Unlock()
-	err := s.disk.remove(id)
+	err := s.folder.Remove(id)
 	s.mu.Lock()
 	e.gone = err == nil
 	s.mu.Unlock()

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"postern/gateway/spool/disk"
 )
 
 // errCrash is what every step says once the machine has stopped.
@@ -105,7 +107,7 @@ func (c change) keep() {
 	}
 }
 
-func (m *memFS) mkdir(dir string) error {
+func (m *memFS) Mkdir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n, err := m.walk(dir); err == nil && n.names != nil {
@@ -122,7 +124,7 @@ func (m *memFS) mkdir(dir string) error {
 	return nil
 }
 
-func (m *memFS) create(p string) (writeFile, error) {
+func (m *memFS) Create(p string) (disk.WriteFile, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("create", p, true); err != nil {
@@ -140,7 +142,7 @@ func (m *memFS) create(p string) (writeFile, error) {
 	return &memWriter{fs: m, node: n, path: p}, nil
 }
 
-func (m *memFS) open(p string) (readFile, error) {
+func (m *memFS) Open(p string) (disk.ReadFile, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("open", p, false); err != nil {
@@ -153,7 +155,7 @@ func (m *memFS) open(p string) (readFile, error) {
 	return &memReader{fs: m, path: p, data: n.data}, nil
 }
 
-func (m *memFS) rename(from, to string) error {
+func (m *memFS) Rename(from, to string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, err := m.walk(from)
@@ -172,7 +174,7 @@ func (m *memFS) rename(from, to string) error {
 	return nil
 }
 
-func (m *memFS) remove(p string) error {
+func (m *memFS) Remove(p string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.walk(p); err != nil {
@@ -186,7 +188,7 @@ func (m *memFS) remove(p string) error {
 	return nil
 }
 
-func (m *memFS) syncDir(dir string) error {
+func (m *memFS) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("syncdir", dir, true); err != nil {
@@ -206,7 +208,7 @@ func (m *memFS) syncDir(dir string) error {
 	return nil
 }
 
-func (m *memFS) list(dir string) ([]string, error) {
+func (m *memFS) List(dir string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("list", dir, false); err != nil {
@@ -219,7 +221,7 @@ func (m *memFS) list(dir string) ([]string, error) {
 	return slices.Sorted(maps.Keys(d.names)), nil
 }
 
-func (m *memFS) free(dir string) (int64, error) {
+func (m *memFS) Free(dir string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("free", dir, false); err != nil {
@@ -289,7 +291,7 @@ func (r *memReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (r *memReader) Close() error         { return nil }
-func (r *memReader) size() (int64, error) { return int64(len(r.data)), nil }
+func (r *memReader) Size() (int64, error) { return int64(len(r.data)), nil }
 
 // killed is the file system after the end of the process.
 func (m *memFS) killed() *memFS {

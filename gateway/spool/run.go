@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"runtime/debug"
 	"time"
+
+	"postern/gateway/spool/disk"
 )
 
 const (
@@ -128,7 +130,7 @@ func (s *Spool) try(ctx context.Context, d Deliverer, j job) ending {
 	}
 	r, err := s.peek(e.id)
 	if err == nil {
-		err = s.disk.verify(r)
+		err = s.folder.Verify(r)
 	}
 	if err != nil {
 		return s.unfit(e, err)
@@ -140,7 +142,7 @@ func (s *Spool) try(ctx context.Context, d Deliverer, j job) ending {
 	if ctx.Err() != nil && len(a.Dispositions) == 0 && !a.Held {
 		return ending{next: e.next} // cut short by ourselves: it doesn't count
 	}
-	r.now.Attempts++
+	r.Now.Attempts++
 	v := s.settle(e, r, a, 0)
 	if !v.over && !v.held && ctx.Err() == nil && s.clock.now() >= e.since+s.lifetime(e.route.name) {
 		last := s.giveUp(ctx, d, e, r)
@@ -164,13 +166,13 @@ func (s *Spool) deliver(ctx context.Context, d Deliverer, it Item) (a Attempt) {
 
 // settle records what came of an attempt in r and on disk. next is when the item
 // is due should the attempt not say so; 0 is by its schedule.
-func (s *Spool) settle(e *entry, r *record, a Attempt, next time.Duration) ending {
+func (s *Spool) settle(e *entry, r *disk.Record, a Attempt, next time.Duration) ending {
 	v := ending{outcome: reached, held: a.Held}
 	if a.Down {
 		v.outcome = down
 	}
-	served := r.now.apply(a.Dispositions)
-	if len(r.now.Recipients) == 0 {
+	served := apply(&r.Now, a.Dispositions)
+	if len(r.Now.Recipients) == 0 {
 		last := s.end(e)
 		last.outcome = v.outcome
 		return last
@@ -181,16 +183,16 @@ func (s *Spool) settle(e *entry, r *record, a Attempt, next time.Duration) endin
 	case a.Down, a.Held:
 		v.next = s.clock.now() + 1 // behind all that wait for the route, so that each slot tries another
 	default:
-		r.now.Deferrals++
-		v.next = s.nextTry(e, r.now.Deferrals)
+		r.Now.Deferrals++
+		v.next = s.nextTry(e, r.Now.Deferrals)
 	}
-	r.now.Next = v.next
+	r.Now.Next = v.next
 	v.err = s.keep(e, r, served)
 	return v
 }
 
 // apply takes out who is done, and says whether there was one.
-func (p *progress) apply(ds []Disposition) (served bool) {
+func apply(p *disk.Progress, ds []Disposition) (served bool) {
 	done := make(map[string]bool)
 	last := Disposition{}
 	for _, d := range ds {
@@ -220,10 +222,10 @@ func (p *progress) apply(ds []Disposition) (served bool) {
 
 // keep writes an item's progress. What the disk can't take stays in memory, holds,
 // and goes with the next change.
-func (s *Spool) keep(e *entry, r *record, durable bool) error {
-	p := r.now
+func (s *Spool) keep(e *entry, r *disk.Record, durable bool) error {
+	p := r.Now
 	p.Clock = s.clock.now()
-	err := s.disk.update(e.id, &p, durable || e.pending != nil)
+	err := s.folder.Update(e.id, &p, durable || e.pending != nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.pending = nil
@@ -235,13 +237,13 @@ func (s *Spool) keep(e *entry, r *record, durable bool) error {
 }
 
 // giveUp ends an item whose lifetime is over.
-func (s *Spool) giveUp(ctx context.Context, d Deliverer, e *entry, r *record) ending {
+func (s *Spool) giveUp(ctx context.Context, d Deliverer, e *entry, r *disk.Record) ending {
 	it := s.item(r)
 	if err := d.GiveUp(ctx, &it); err != nil {
 		s.cfg.Log.Error("item past its lifetime is kept", "id", e.id, "err", err)
-		r.now.Deferrals++
-		v := ending{next: s.clock.now() + s.step(e.route.name, r.now.Deferrals)}
-		r.now.Next = v.next
+		r.Now.Deferrals++
+		v := ending{next: s.clock.now() + s.step(e.route.name, r.Now.Deferrals)}
+		r.Now.Next = v.next
 		v.err = s.keep(e, r, false)
 		return v
 	}
@@ -250,7 +252,7 @@ func (s *Spool) giveUp(ctx context.Context, d Deliverer, e *entry, r *record) en
 
 // end removes an item. One that can't be removed is not attempted again.
 func (s *Spool) end(e *entry) ending {
-	err := s.disk.remove(e.id)
+	err := s.folder.Remove(e.id)
 	if err == nil {
 		return ending{over: true}
 	}
@@ -272,7 +274,7 @@ func (s *Spool) unfit(e *entry, err error) ending {
 		return ending{next: s.clock.now() + s.step(e.route.name, 1<<30)}
 	}
 	s.alarm("damaged item set aside: "+e.id, err)
-	if err := s.disk.setAside(e.id); err != nil {
+	if err := s.folder.SetAside(e.id); err != nil {
 		s.alarm("damaged item stays where it is: "+e.id, err)
 		return ending{next: s.clock.now() + s.step(e.route.name, 1<<30)}
 	}
@@ -376,7 +378,7 @@ func (s *Spool) flush() {
 	}
 	s.mu.Unlock()
 	for e, v := range open {
-		if err := s.disk.update(e.id, e.pending, true); err != nil {
+		if err := s.folder.Update(e.id, e.pending, true); err != nil {
 			s.alarm("progress of an item is lost: "+e.id, err)
 		}
 		s.conclude(job{entry: e}, v)

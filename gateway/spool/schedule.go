@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"postern/gateway/spool/disk"
 )
 
 // never is a time of the spool's clock that does not come.
@@ -29,10 +31,10 @@ type entry struct {
 	route   *route
 	since   time.Duration
 	next    time.Duration
-	time    int64     // Item.Time in Unix nanoseconds
-	size    int64     // octets of content
-	pending *progress // newer than the disk, which could not take it
-	index   int       // in route.waiting; -1 elsewhere
+	time    int64          // Item.Time in Unix nanoseconds
+	size    int64          // octets of content
+	pending *disk.Progress // newer than the disk, which could not take it
+	index   int            // in route.waiting; -1 elsewhere
 	state   entryState
 	gone    bool // deleted while busy
 	ended   bool // done, only the file could not be removed yet

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"postern/gateway/mail"
+	"postern/gateway/spool/disk"
 )
 
 // What the spool's methods return, wrapped.
@@ -33,10 +34,10 @@ var (
 	ErrNotFound = errors.New("no such item in the spool")
 	ErrExists   = errors.New("the spool has another item of this id")
 	ErrHeld     = errors.New("the item waits for the answer to an earlier attempt")
-	ErrFull     = errors.New("the spool's disk is full")
 	ErrFailed   = errors.New("the spool's disk failed; nothing is taken until a restart")
-	ErrDamaged  = errors.New("damaged file in the spool")
-	ErrVersion  = errors.New("spool file of a newer version")
+	ErrFull     = disk.ErrFull
+	ErrDamaged  = disk.ErrDamaged
+	ErrVersion  = disk.ErrVersion
 )
 
 // Item is a message, or a copy of one, on its way to one next hop.
@@ -110,7 +111,7 @@ type Config struct {
 	Log   *slog.Logger     // nil is silent
 	Now   func() time.Time // the wall clock; nil is time.Now
 
-	fs     fileSystem // nil is the machine's
+	fs     disk.Files // nil is the machine's
 	shards uint32     // folders; 0 is 256. Other than that only in tests: it must not change on a disk
 }
 
@@ -118,9 +119,8 @@ type Config struct {
 // goroutines at once.
 type Spool struct {
 	cfg    Config
-	disk   disk
+	folder *disk.Folder
 	clock  *clock
-	seq    atomic.Uint64
 	failed atomic.Pointer[error]
 	wake   chan struct{} // the schedule changed
 
@@ -145,22 +145,22 @@ func Open(cfg Config) (*Spool, error) {
 		cfg: cfg.withDefaults(), wake: make(chan struct{}, 1),
 		entries: make(map[string]*entry), late: make(map[string][]Disposition), routes: make(map[string]*route),
 	}
-	s.disk = disk{fs: s.cfg.fs, dir: s.cfg.Dir, shards: s.cfg.shards, seq: &s.seq, alarm: s.alarm, fail: s.fail}
-	if err := s.disk.prepare(); err != nil {
+	s.folder = &disk.Folder{Files: s.cfg.fs, Dir: s.cfg.Dir, Shards: s.cfg.shards, Alarm: s.alarm, Fail: s.fail}
+	if err := s.folder.Prepare(); err != nil {
 		return nil, err
 	}
 	var known time.Duration // the latest that any file says of our clock
-	err := s.disk.scan(func(r *record) {
+	err := s.folder.Scan(func(r *disk.Record) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		known = max(known, r.Since, r.now.Clock)
-		e := &entry{id: r.ID, since: r.Since, next: r.now.Next, time: r.Time.UnixNano(), size: r.Size}
+		known = max(known, r.Since, r.Now.Clock)
+		e := &entry{id: r.ID, since: r.Since, next: r.Now.Next, time: r.Time.UnixNano(), size: r.Size}
 		s.add(e, r.Route)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.clock = resume(s.cfg.Now, known, &s.disk)
+	s.clock = resume(s.cfg.Now, known, s.folder)
 	s.beat()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (c Config) withDefaults() Config {
 		c.Now = time.Now
 	}
 	if c.fs == nil {
-		c.fs = osFiles{}
+		c.fs = disk.Machine{}
 	}
 	if c.shards == 0 {
 		c.shards = 256
@@ -220,7 +220,7 @@ func (s *Spool) Put(ctx context.Context, it Item) error {
 	if other := s.reserve(e); other != nil {
 		return s.same(other, it)
 	}
-	err = s.disk.put(ctx, env, it.Content)
+	err = s.folder.Put(ctx, env, it.Content)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.entries, e.id)
@@ -239,7 +239,7 @@ func (s *Spool) Put(ctx context.Context, it Item) error {
 
 // envelope is what is to be written before the content, checked to come back as
 // it is.
-func (s *Spool) envelope(it *Item) (*envelope, error) {
+func (s *Spool) envelope(it *Item) (*disk.Envelope, error) {
 	switch {
 	case !mail.ValidID(it.ID):
 		return nil, errors.New("not a valid id")
@@ -259,7 +259,7 @@ func (s *Spool) envelope(it *Item) (*envelope, error) {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never returns an error (crypto/rand)
 	now, wall := s.clock.now(), s.cfg.Now()
-	env := &envelope{
+	env := &disk.Envelope{
 		Nonce: hex.EncodeToString(nonce[:]), ID: it.ID, Message: it.Message, Time: it.Time.Round(0).UTC(), Since: now,
 		ReversePath: it.ReversePath, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit, Route: it.Route,
 		Notify: it.Notify, Subject: strings.ToValidUTF8(it.Subject, "?"), Size: it.Content.Size(),
@@ -268,7 +268,7 @@ func (s *Spool) envelope(it *Item) (*envelope, error) {
 		env.Time = wall.Round(0).UTC()
 	}
 	env.Since -= max(0, wall.Sub(env.Time))
-	env.Start = progress{
+	env.Start = disk.Progress{
 		Nonce: env.Nonce, Recipients: it.Recipients, Attempts: it.Attempts, Next: now,
 		LastReply: it.LastReply, NextHop: it.NextHop, Clock: now,
 	}
@@ -284,7 +284,7 @@ func (s *Spool) room(size int64) error {
 	if s.cfg.MinFree < 0 {
 		return nil
 	}
-	free, err := s.cfg.fs.free(s.cfg.Dir)
+	free, err := s.cfg.fs.Free(s.cfg.Dir)
 	if err == nil && free < max(s.cfg.MinFree, 2*size) {
 		err = fmt.Errorf("%w: %d octets free", ErrFull, free)
 	}
@@ -318,7 +318,7 @@ func (s *Spool) same(other *entry, it Item) error {
 	if _, err := it.Content.WriteTo(h); err != nil {
 		return fmt.Errorf("spool %s: %w", it.ID, err)
 	}
-	if hex.EncodeToString(h.Sum(nil)) != r.sum {
+	if hex.EncodeToString(h.Sum(nil)) != r.Sum {
 		return fmt.Errorf("spool %s: %w", it.ID, ErrExists)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package spool
+package disk
 
 import (
 	"bytes"
@@ -8,13 +8,19 @@ import (
 	"postern/gateway/mail"
 )
 
-func openBytes(b []byte) readFile { return &memReader{fs: newMemFS(), data: b} }
+// octets is a file in memory.
+type octets struct{ *bytes.Reader }
+
+func (o octets) Size() (int64, error) { return o.Reader.Size(), nil }
+func (octets) Close() error           { return nil }
+
+func openBytes(b []byte) ReadFile { return octets{bytes.NewReader(b)} }
 
 // FuzzItem reads any octets as an item's file: what is taken for whole is what
 // would be written.
 func FuzzItem(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var env envelope
+		var env Envelope
 		start, sum, err := readEnvelope(openBytes(b), &env)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
@@ -30,7 +36,7 @@ func FuzzItem(f *testing.F) {
 		if err := writeItem(&again, &env, mail.Bytes(content)); err != nil {
 			t.Fatal(err)
 		}
-		var back envelope
+		var back Envelope
 		if _, sum2, err := readEnvelope(openBytes(again.Bytes()), &back); err != nil || sum2 != sum {
 			t.Fatal("written anew it differs:", err)
 		}
@@ -40,7 +46,7 @@ func FuzzItem(f *testing.F) {
 // FuzzState reads any octets as a state.
 func FuzzState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var p progress
+		var p Progress
 		n, err := decodeFrame(openBytes(b), kindState, &p)
 		switch {
 		case err == nil && n <= int64(len(b)):

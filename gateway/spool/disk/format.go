@@ -1,4 +1,4 @@
-package spool
+package disk
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ const (
 	version   = 1
 )
 
-// envelope is what stands in an item's file before its content. It never changes.
-type envelope struct {
+// Envelope is what stands in an item's file before its content. It never changes.
+type Envelope struct {
 	Nonce       string // tells this file from an earlier one with the same ID
 	ID          string
 	Message     string
@@ -35,11 +35,11 @@ type envelope struct {
 	Notify      bool
 	Subject     string
 	Size        int64    // octets of content
-	Start       progress // until there is a state file
+	Start       Progress // until there is a state file
 }
 
-// progress is what changes of an item as time goes.
-type progress struct {
+// Progress is what changes of an item as time goes.
+type Progress struct {
 	Nonce      string         // of the item that it belongs to
 	Recipients []mail.Address // still to be served
 	Attempts   int
@@ -50,8 +50,8 @@ type progress struct {
 	Clock      time.Duration // the spool's clock when this was written
 }
 
-// tick is the clock's file.
-type tick struct {
+// Tick is the clock's file.
+type Tick struct {
 	Wall  time.Time
 	Clock time.Duration
 }
@@ -79,8 +79,8 @@ func encodeFrame(kind string, v any) ([]byte, error) {
 
 // decodeFrame reads the frame at the start of f into v and says how long it is.
 // What is not whole is ErrDamaged; a whole one of a later version ErrVersion.
-func decodeFrame(f readFile, kind string, v any) (int64, error) {
-	total, err := f.size()
+func decodeFrame(f ReadFile, kind string, v any) (int64, error) {
+	total, err := f.Size()
 	if err != nil {
 		return 0, err
 	}
@@ -122,7 +122,7 @@ func decodeFrame(f readFile, kind string, v any) (int64, error) {
 }
 
 // writeItem writes the whole file of an item.
-func writeItem(w io.Writer, env *envelope, c mail.Content) error {
+func writeItem(w io.Writer, env *Envelope, c mail.Content) error {
 	frame, err := encodeFrame(kindItem, env)
 	if err != nil {
 		return err
@@ -145,11 +145,11 @@ func writeItem(w io.Writer, env *envelope, c mail.Content) error {
 // readEnvelope reads an item's envelope and checks that its file has the right
 // length and ends as it should, without reading the content. It returns where the
 // content begins and the content's checksum.
-func readEnvelope(f readFile, env *envelope) (start int64, sum string, err error) {
+func readEnvelope(f ReadFile, env *Envelope) (start int64, sum string, err error) {
 	if start, err = decodeFrame(f, kindItem, env); err != nil {
 		return 0, "", err
 	}
-	total, err := f.size()
+	total, err := f.Size()
 	if err != nil {
 		return 0, "", err
 	}
@@ -167,7 +167,7 @@ func readEnvelope(f readFile, env *envelope) (start int64, sum string, err error
 }
 
 // verifyContent reads all of the content and compares.
-func verifyContent(f readFile, start, size int64, sum string) error {
+func verifyContent(f ReadFile, start, size int64, sum string) error {
 	h := sha256.New()
 	buf := make([]byte, max(1, min(size, 128<<10)))
 	if _, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(f, start, size)}, buf); err != nil {
@@ -181,7 +181,7 @@ func verifyContent(f readFile, start, size int64, sum string) error {
 
 // readRange reads n octets at off. A file that became shorter meanwhile is
 // damaged.
-func readRange(f readFile, off, n int64) ([]byte, error) {
+func readRange(f ReadFile, off, n int64) ([]byte, error) {
 	buf := make([]byte, n)
 	got, err := f.ReadAt(buf, off)
 	if int64(got) == n {
@@ -201,7 +201,7 @@ func checksum(b []byte) string {
 // stored is the content of an item's file. It opens the file anew for each read,
 // so that nobody has to close it and an item that is listed holds no file.
 type stored struct {
-	fs          fileSystem
+	files       Files
 	path        string
 	start, size int64
 }
@@ -211,7 +211,7 @@ func (c *stored) Size() int64 { return c.size }
 
 // ReadAt implements mail.Content.
 func (c *stored) ReadAt(p []byte, off int64) (n int, err error) {
-	f, err := c.fs.open(c.path)
+	f, err := c.files.Open(c.path)
 	if err != nil {
 		return 0, fmt.Errorf("open spooled content: %w", err)
 	}
@@ -221,7 +221,7 @@ func (c *stored) ReadAt(p []byte, off int64) (n int, err error) {
 
 // WriteTo implements mail.Content.
 func (c *stored) WriteTo(w io.Writer) (n int64, err error) {
-	f, err := c.fs.open(c.path)
+	f, err := c.files.Open(c.path)
 	if err != nil {
 		return 0, fmt.Errorf("open spooled content: %w", err)
 	}

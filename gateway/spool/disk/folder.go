@@ -1,4 +1,4 @@
-package spool
+package disk
 
 import (
 	"context"
@@ -23,41 +23,51 @@ const (
 	stateSuffix = ".state"
 )
 
-// disk is the spool's folder: each method is one row of steps in docs/spool.md.
-// It knows nothing of time, routes or attempts. Who calls it sees to it that no
-// two calls change the same item at once.
-type disk struct {
-	fs     fileSystem
-	dir    string
-	shards uint32
-	seq    *atomic.Uint64 // makes names in tmp and corrupt unique
-	alarm  func(text string, err error)
-	fail   func(err error) // an fsync failed
+// What the methods of a Folder return, wrapped.
+var (
+	ErrFull    = errors.New("the spool's disk is full")
+	ErrDamaged = errors.New("damaged file in the spool")
+	ErrVersion = errors.New("spool file of a newer version")
+)
+
+// Folder is a spool's folder: each method is one table of steps in docs/spool.md.
+// Who calls it sees to it that no two calls change the same item at once. All
+// exported fields must be set.
+type Folder struct {
+	Files  Files
+	Dir    string
+	Shards uint32 // folders among which the items are; must not change on a disk
+	// Alarm hears what an admin has to see; err may be nil.
+	Alarm func(text string, err error)
+	// Fail is called when an fsync fails: no later one can be believed.
+	Fail func(err error)
+
+	seq atomic.Uint64 // makes names in tmp and corrupt unique
 }
 
-func (d *disk) shard(id string) string {
+func (d *Folder) shard(id string) string {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, id) // never returns an error (hash.Hash)
-	return d.nth(h.Sum32() % d.shards)
+	return d.nth(h.Sum32() % d.Shards)
 }
 
 // nth is a shard by its number.
-func (d *disk) nth(n uint32) string {
-	return filepath.Join(d.dir, "items", fmt.Sprintf("%02x", n))
+func (d *Folder) nth(n uint32) string {
+	return filepath.Join(d.Dir, "items", fmt.Sprintf("%02x", n))
 }
 
-func (d *disk) item(id string) string  { return filepath.Join(d.shard(id), id+itemSuffix) }
-func (d *disk) state(id string) string { return filepath.Join(d.shard(id), id+stateSuffix) }
+func (d *Folder) item(id string) string  { return filepath.Join(d.shard(id), id+itemSuffix) }
+func (d *Folder) state(id string) string { return filepath.Join(d.shard(id), id+stateSuffix) }
 
 // publish writes a file under a name of its own in tmp and gives it its name when
 // it is on the disk. Where it returns an error before the rename, nothing is left.
-func (d *disk) publish(path string, write func(io.Writer) error) error {
-	tmp := filepath.Join(d.dir, "tmp", fmt.Sprintf("%s.%d", filepath.Base(path), d.seq.Add(1)))
+func (d *Folder) publish(path string, write func(io.Writer) error) error {
+	tmp := filepath.Join(d.Dir, "tmp", fmt.Sprintf("%s.%d", filepath.Base(path), d.seq.Add(1)))
 	if err := d.fill(tmp, write); err != nil {
 		d.discard(tmp)
 		return err
 	}
-	if err := d.fs.rename(tmp, path); err != nil {
+	if err := d.Files.Rename(tmp, path); err != nil {
 		d.discard(tmp)
 		return classify("rename", err)
 	}
@@ -65,8 +75,8 @@ func (d *disk) publish(path string, write func(io.Writer) error) error {
 }
 
 // fill creates, writes and syncs one file.
-func (d *disk) fill(path string, write func(io.Writer) error) error {
-	f, err := d.fs.create(path)
+func (d *Folder) fill(path string, write func(io.Writer) error) error {
+	f, err := d.Files.Create(path)
 	if err != nil {
 		return classify("create", err)
 	}
@@ -83,31 +93,31 @@ func (d *disk) fill(path string, write func(io.Writer) error) error {
 
 // distrust remembers that an fsync failed. A full disk is no such failure: the
 // file whose octets had no room is removed, and nothing else stood on this fsync.
-func (d *disk) distrust(what string, err error) error {
+func (d *Folder) distrust(what string, err error) error {
 	err = classify(what, err)
 	if !errors.Is(err, ErrFull) {
-		d.fail(err)
+		d.Fail(err)
 	}
 	return err
 }
 
-func (d *disk) syncDir(dir string) error {
-	if err := d.fs.syncDir(dir); err != nil {
-		d.fail(err)
+func (d *Folder) syncDir(dir string) error {
+	if err := d.Files.SyncDir(dir); err != nil {
+		d.Fail(err)
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }
 
 // discard removes a file that nobody was told of.
-func (d *disk) discard(path string) {
-	if err := d.fs.remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.alarm("unfinished file stays in the spool: "+path, err)
+func (d *Folder) discard(path string) {
+	if err := d.Files.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.Alarm("unfinished file stays in the spool: "+path, err)
 	}
 }
 
-// put commits an item.
-func (d *disk) put(ctx context.Context, env *envelope, c mail.Content) error {
+// Put commits an item.
+func (d *Folder) Put(ctx context.Context, env *Envelope, c mail.Content) error {
 	err := d.publish(d.item(env.ID), func(w io.Writer) error {
 		if err := writeItem(w, env, c); err != nil {
 			return err
@@ -124,9 +134,9 @@ func (d *disk) put(ctx context.Context, env *envelope, c mail.Content) error {
 	return nil
 }
 
-// update records progress. Unless durable, a power cut may bring the old state
+// Update records progress. Unless durable, a power cut may bring the old state
 // back, whole.
-func (d *disk) update(id string, p *progress, durable bool) error {
+func (d *Folder) Update(id string, p *Progress, durable bool) error {
 	frame, err := encodeFrame(kindState, p)
 	if err != nil {
 		return err
@@ -141,10 +151,10 @@ func (d *disk) update(id string, p *progress, durable bool) error {
 	return d.syncDir(d.shard(id))
 }
 
-// remove ends an item; one that is not there is no error. The item goes before
+// Remove ends an item; one that is not there is no error. The item goes before
 // its state, because without its state it would start over.
-func (d *disk) remove(id string) error {
-	if err := d.fs.remove(d.item(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (d *Folder) Remove(id string) error {
+	if err := d.Files.Remove(d.item(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove: %w", err)
 	}
 	if err := d.syncDir(d.shard(id)); err != nil {
@@ -154,49 +164,49 @@ func (d *disk) remove(id string) error {
 	return nil
 }
 
-// setAside moves a damaged item out of the way of the others.
-func (d *disk) setAside(id string) error {
+// SetAside moves a damaged item out of the way of the others.
+func (d *Folder) SetAside(id string) error {
 	mark := fmt.Sprintf(".%s.%d", time.Now().UTC().Format("20060102T150405"), d.seq.Add(1))
-	corrupt := filepath.Join(d.dir, "corrupt")
-	if err := d.fs.rename(d.item(id), filepath.Join(corrupt, id+itemSuffix+mark)); err != nil {
+	corrupt := filepath.Join(d.Dir, "corrupt")
+	if err := d.Files.Rename(d.item(id), filepath.Join(corrupt, id+itemSuffix+mark)); err != nil {
 		return fmt.Errorf("set aside: %w", err)
 	}
-	err := d.fs.rename(d.state(id), filepath.Join(corrupt, id+stateSuffix+mark))
+	err := d.Files.Rename(d.state(id), filepath.Join(corrupt, id+stateSuffix+mark))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	return errors.Join(err, d.syncDir(corrupt), d.syncDir(d.shard(id)))
 }
 
-// record is what the files of one item say.
-type record struct {
-	envelope
-	now   progress
+// Record is what the files of one item say.
+type Record struct {
+	Envelope
+	Now   Progress
 	start int64  // where the content begins
-	sum   string // SHA-256 of the content, as the file says
+	Sum   string // SHA-256 of the content, as the file says
 }
 
-// load reads an item's envelope and its state.
-func (d *disk) load(id string) (*record, error) {
-	r := new(record)
-	f, err := d.fs.open(d.item(id))
+// Load reads an item's envelope and its state.
+func (d *Folder) Load(id string) (*Record, error) {
+	r := new(Record)
+	f, err := d.Files.Open(d.item(id))
 	if err != nil {
 		return nil, err
 	}
-	r.start, r.sum, err = readEnvelope(f, &r.envelope)
+	r.start, r.Sum, err = readEnvelope(f, &r.Envelope)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
 	if r.ID != id {
 		return nil, fmt.Errorf("%w: is item %q", ErrDamaged, r.ID)
 	}
-	r.now = r.Start
+	r.Now = r.Start
 	p, err := d.loadState(id)
 	switch {
 	case err != nil:
 		return nil, err
 	case p != nil && p.Nonce == r.Nonce:
-		r.now = *p
+		r.Now = *p
 	case p != nil:
 		d.discard(d.state(id)) // of an earlier item with this ID
 	}
@@ -204,15 +214,15 @@ func (d *disk) load(id string) (*record, error) {
 }
 
 // loadState reads an item's state; nil where it has none.
-func (d *disk) loadState(id string) (*progress, error) {
-	f, err := d.fs.open(d.state(id))
+func (d *Folder) loadState(id string) (*Progress, error) {
+	f, err := d.Files.Open(d.state(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	p := new(progress)
+	p := new(Progress)
 	_, err = decodeFrame(f, kindState, p)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
@@ -220,34 +230,39 @@ func (d *disk) loadState(id string) (*progress, error) {
 	return p, nil
 }
 
-// verify reads the whole content once, so that no damaged one is sent.
-func (d *disk) verify(r *record) error {
-	f, err := d.fs.open(d.item(r.ID))
+// Verify reads the whole content once, so that no damaged one is sent.
+func (d *Folder) Verify(r *Record) error {
+	f, err := d.Files.Open(d.item(r.ID))
 	if err != nil {
 		return err
 	}
-	return errors.Join(verifyContent(f, r.start, r.Size, r.sum), f.Close())
+	return errors.Join(verifyContent(f, r.start, r.Size, r.Sum), f.Close())
 }
 
-// prepare makes the folders and empties tmp.
-func (d *disk) prepare() error {
-	dirs := []string{d.dir, filepath.Join(d.dir, "tmp"), filepath.Join(d.dir, "corrupt"), filepath.Join(d.dir, "items")}
-	for n := range d.shards {
+// Content is the item's content, read from disk as it is asked for.
+func (d *Folder) Content(r *Record) mail.Content {
+	return &stored{files: d.Files, path: d.item(r.ID), start: r.start, size: r.Size}
+}
+
+// Prepare makes the folders and empties tmp.
+func (d *Folder) Prepare() error {
+	dirs := []string{d.Dir, filepath.Join(d.Dir, "tmp"), filepath.Join(d.Dir, "corrupt"), filepath.Join(d.Dir, "items")}
+	for n := range d.Shards {
 		dirs = append(dirs, d.nth(n))
 	}
 	for _, dir := range dirs {
-		if err := d.fs.mkdir(dir); err != nil {
+		if err := d.Files.Mkdir(dir); err != nil {
 			return fmt.Errorf("make spool folder: %w", err)
 		}
 	}
-	names, err := d.fs.list(filepath.Join(d.dir, "tmp"))
+	names, err := d.Files.List(filepath.Join(d.Dir, "tmp"))
 	if err != nil {
 		return fmt.Errorf("read spool folder: %w", err)
 	}
 	for _, name := range names {
-		d.discard(filepath.Join(d.dir, "tmp", name))
+		d.discard(filepath.Join(d.Dir, "tmp", name))
 	}
-	for _, dir := range []string{filepath.Dir(d.dir), d.dir, filepath.Join(d.dir, "items")} {
+	for _, dir := range []string{filepath.Dir(d.Dir), d.Dir, filepath.Join(d.Dir, "items")} {
 		if err := d.syncDir(dir); err != nil {
 			return err
 		}
@@ -255,18 +270,18 @@ func (d *disk) prepare() error {
 	return nil
 }
 
-// scan calls found, from several goroutines at once, for each item that waits.
-func (d *disk) scan(found func(*record)) error {
+// Scan calls found, from several goroutines at once, for each item that waits.
+func (d *Folder) Scan(found func(*Record)) error {
 	var g errgroup.Group
 	g.SetLimit(8) // a cold disk answers several questions at once sooner
-	for n := range d.shards {
+	for n := range d.Shards {
 		g.Go(func() error { return d.scanShard(d.nth(n), found) })
 	}
 	return g.Wait()
 }
 
-func (d *disk) scanShard(dir string, found func(*record)) error {
-	names, err := d.fs.list(dir)
+func (d *Folder) scanShard(dir string, found func(*Record)) error {
+	names, err := d.Files.List(dir)
 	if err != nil {
 		return fmt.Errorf("read spool folder: %w", err)
 	}
@@ -282,7 +297,7 @@ func (d *disk) scanShard(dir string, found func(*record)) error {
 		case isState && mail.ValidID(id) && !items[id]:
 			d.discard(filepath.Join(dir, name))
 		case !items[id] && !items[strings.TrimSuffix(name, itemSuffix)]:
-			d.alarm("unknown file in the spool: "+filepath.Join(dir, name), nil)
+			d.Alarm("unknown file in the spool: "+filepath.Join(dir, name), nil)
 		}
 	}
 	for id := range items {
@@ -294,22 +309,22 @@ func (d *disk) scanShard(dir string, found func(*record)) error {
 }
 
 // examine says what an item's files mean, as the table in docs/spool.md has it.
-func (d *disk) examine(id string, found func(*record)) error {
-	r, err := d.load(id)
+func (d *Folder) examine(id string, found func(*Record)) error {
+	r, err := d.Load(id)
 	switch {
 	case errors.Is(err, ErrVersion):
 		return fmt.Errorf("item %s: %w", id, err)
 	case errors.Is(err, ErrDamaged), errors.Is(err, unix.EIO):
-		d.alarm("damaged item set aside: "+id, err)
-		if err := d.setAside(id); err != nil {
-			d.alarm("damaged item stays where it is, and waits there: "+id, err)
+		d.Alarm("damaged item set aside: "+id, err)
+		if err := d.SetAside(id); err != nil {
+			d.Alarm("damaged item stays where it is, and waits there: "+id, err)
 		}
 		return nil
 	case err != nil:
 		return fmt.Errorf("item %s: %w", id, err)
-	case len(r.now.Recipients) == 0:
-		if err := d.remove(id); err != nil {
-			d.alarm("finished item can't be removed: "+id, err)
+	case len(r.Now.Recipients) == 0:
+		if err := d.Remove(id); err != nil {
+			d.Alarm("finished item can't be removed: "+id, err)
 		}
 		return nil
 	}
@@ -317,25 +332,25 @@ func (d *disk) examine(id string, found func(*record)) error {
 	return nil
 }
 
-// readTick reads when the spool was last in use; false where that is not known.
-func (d *disk) readTick() (t tick, ok bool) {
-	f, err := d.fs.open(filepath.Join(d.dir, "clock"))
+// ReadTick reads when the spool was last in use; false where that is not known.
+func (d *Folder) ReadTick() (t Tick, ok bool) {
+	f, err := d.Files.Open(filepath.Join(d.Dir, "clock"))
 	if err == nil {
 		_, err = decodeFrame(f, kindClock, &t)
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.alarm("the spool's clock can't be read", err)
+		d.Alarm("the spool's clock can't be read", err)
 	}
 	return t, err == nil
 }
 
-func (d *disk) writeTick(t tick) error {
+func (d *Folder) WriteTick(t Tick) error {
 	frame, err := encodeFrame(kindClock, t)
 	if err != nil {
 		return err
 	}
-	return d.publish(filepath.Join(d.dir, "clock"), func(w io.Writer) error {
+	return d.publish(filepath.Join(d.Dir, "clock"), func(w io.Writer) error {
 		_, err := w.Write(frame)
 		return err
 	})
