@@ -74,7 +74,9 @@ func (in *inside) start() {
 			}
 			in.mu.Lock()
 			open := in.listener == l
-			in.conns[c] = open
+			if open {
+				in.conns[c] = true
+			}
 			in.mu.Unlock()
 			if !open {
 				_ = c.Close()
@@ -123,8 +125,11 @@ func (in *inside) serve(c net.Conn) {
 			if a.content, err = readContent(r.R); err != nil {
 				return
 			}
-			reply = in.take(a)
+			if !in.take(c, a) {
+				return
+			}
 			a = arrival{}
+			continue
 		}
 		if _, err := fmt.Fprintf(c, "%s\r\n", reply); err != nil || strings.HasPrefix(reply, "221") {
 			return
@@ -181,9 +186,9 @@ func readContent(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// take answers the final dot. A message that is answered with 2xx is there,
-// whether the answer arrives or not.
-func (in *inside) take(a arrival) string {
+// take answers the final dot, and says whether it could. A message is there
+// exactly where its sender hears so: neither is done once the server stopped.
+func (in *inside) take(c net.Conn, a arrival) bool {
 	in.mu.Lock()
 	in.dots++
 	answer := in.dot
@@ -195,13 +200,17 @@ func (in *inside) take(a arrival) string {
 	if reply == "" {
 		reply = "250 2.0.0 taken"
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.conns[c] {
+		return false
+	}
 	if reply[0] == '2' {
-		in.mu.Lock()
-		defer in.mu.Unlock()
 		a.at = time.Now()
 		in.mail = append(in.mail, a)
 	}
-	return reply
+	_, err := fmt.Fprintf(c, "%s\r\n", reply)
+	return err == nil
 }
 
 // all are the messages that arrived so far.
