@@ -69,6 +69,7 @@ type Domain struct {
 	Backup bool            // we stand in for its primary
 	Spool  bool            // mode = "spool": take it, then deliver
 	Pass   bool            // on_4xx = "pass"
+	Retry  time.Duration   // before what was put off is tried again for the first time
 }
 
 // Verification says how a domain's recipients are known.

@@ -33,6 +33,12 @@ func (g *Gateway) observe(s *Settings, domain string, outcomes []relay.Outcome) 
 	if _, ours := s.domain(domain); ours {
 		g.hops.observe(domain, outcomes)
 	}
+	for _, o := range outcomes {
+		if o.Status == relay.Taken {
+			g.Spool.Up(domain) // what waits for it need not wait for its own turn
+			return
+		}
+	}
 }
 
 func (h *hops) observe(domain string, outcomes []relay.Outcome) {

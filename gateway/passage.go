@@ -318,6 +318,9 @@ func (p *passage) takeOverOne(ctx context.Context, c *consignment, later, waitin
 	if len(later) > 0 {
 		last := lastReply(c.outcomes, later[0])
 		item := spool.Item{Attempts: 1, LastReply: last.Reply.String(), NextHop: last.NextHop}
+		if last.Status == relay.Later {
+			item.Next = time.Now().Add(c.domain.Retry) // it asked for patience; one that is down is probed
+		}
 		if _, err := p.spool(ctx, c, later, item); err != nil {
 			return err
 		}
@@ -348,7 +351,7 @@ func (p *passage) spool(ctx context.Context, c *consignment, rcpts []mail.Addres
 	if n := len(p.spooled); n > 0 {
 		it.ID = fmt.Sprintf("%s.%d", p.message.ID, n+1)
 	}
-	it.Attempts, it.LastReply, it.NextHop, it.Held = rest.Attempts, rest.LastReply, rest.NextHop, rest.Held
+	it.Attempts, it.Next, it.LastReply, it.NextHop, it.Held = rest.Attempts, rest.Next, rest.LastReply, rest.NextHop, rest.Held
 	if err := p.gateway.Spool.Put(ctx, it); err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -140,10 +141,14 @@ func (g *Gateway) notify(ctx context.Context, s *Settings, it spool.Item, refuse
 	if err != nil {
 		return fmt.Errorf("compose DSN: %w", err)
 	}
-	return g.Spool.Put(ctx, spool.Item{
+	err = g.Spool.Put(ctx, spool.Item{
 		ID: d.ID, Message: it.Message, Time: now, Recipients: []mail.Address{it.ReversePath},
 		SMTPUTF8: !it.ReversePath.ASCII(), Route: it.ReversePath.DomainKey(), Subject: "Undelivered mail", Content: content,
 	})
+	if errors.Is(err, spool.ErrExists) {
+		return nil // written before a crash, with another date
+	}
+	return err
 }
 
 // dsnID names the report on refused recipients of an item.

@@ -98,7 +98,7 @@ func (h *house) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	h.spool, err = spool.Open(spool.Config{
-		Dir: h.state.path("spool"), Log: h.log, Connections: c.Delivery.Connections,
+		Dir: h.state.path("spool"), Log: h.log, Connections: c.Delivery.Connections, MinFree: h.state.floor(),
 		Retry:    func(route string) []time.Duration { return h.policy.Load().retry(route) },
 		Lifetime: func(route string) time.Duration { return h.policy.Load().lifetime(route) },
 		Alarm:    func(text string) { h.board.Alert("spool", text) },

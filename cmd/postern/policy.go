@@ -137,7 +137,7 @@ func newDomain(c *config.Config, name string, d config.Domain) (gateway.Domain, 
 	v := c.DeliveryFor(d)
 	g := gateway.Domain{
 		Route:  relay.Route{Domain: name, Hosts: d.DeliverTo},
-		Backup: d.Backup, Spool: v.Mode == "spool", Pass: v.On4xx == "pass",
+		Backup: d.Backup, Spool: v.Mode == "spool", Pass: v.On4xx == "pass", Retry: v.Retry[0].Std(),
 	}
 	if err := g.Route.TLS.UnmarshalText([]byte(v.TLS)); err != nil {
 		return g, err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stateVersion is the version of the state folder's layout as a whole. The
@@ -85,6 +87,18 @@ func (s *state) checkVersion() error {
 		}
 	}
 	return nil
+}
+
+// floor is how many octets of the disk are left free: what is written there
+// beside the mail, records and states, must not be what fails. 64 MiB, or a
+// twentieth of a small disk.
+func (s *state) floor() int64 {
+	const most = 64 << 20
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.dir, &fs); err != nil {
+		return most
+	}
+	return max(1, min(most, int64(fs.Blocks)*int64(fs.Bsize)/20))
 }
 
 // path is the place of something in the state.
