@@ -105,11 +105,3 @@ func BenchmarkText(b *testing.B) {
 		f.Text()
 	}
 }
-
-func BenchmarkClasses(b *testing.B) {
-	line := []byte(strings.Repeat("QUJD", 19))
-	b.SetBytes(76)
-	for b.Loop() {
-		base64Class.of(line)
-	}
-}

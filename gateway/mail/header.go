@@ -3,6 +3,9 @@ package mail
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
+
+	"postern/gateway/mail/mime"
 )
 
 // Get is the unfolded, trimmed value of the first field of that name; "" where
@@ -33,6 +36,9 @@ func (f Field) Value() string {
 	return unfold(string(body))
 }
 
+// maxText bounds the text of one field in octets.
+const maxText = 64 << 10
+
 // Text is the field's body with encoded words decoded (RFC 2047) and control
 // characters replaced: what a person would read. It is valid UTF-8 of at most
 // 64 KiB; what lies beyond is cut off.
@@ -41,7 +47,33 @@ func (f Field) Text() string {
 	if len(s) > maxText {
 		s = s[:maxText]
 	}
-	return cutText(printable(decodeWords(DecodeText("", []byte(s)))))
+	return cutText(printable(mime.DecodeWords(mime.DecodeText("", []byte(s)))))
+}
+
+// printable replaces control characters: those that are white space by a space,
+// the others, C1 included, by U+FFFD.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			return ' '
+		case r < ' ' || r >= 0x7f && r < 0xa0:
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// cutText cuts s to maxText between two characters.
+func cutText(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	end := maxText
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // unfold takes the line breaks out of a field's body and trims it (RFC 5322,
@@ -137,14 +169,19 @@ func (s *section) field(at, end int) (Field, bool) {
 	return Field{Name: name, Span: span, Raw: s.raw[at:end:end]}, true
 }
 
+// headerFaults are the octets that no header should hold.
+var headerFaults = [...]struct {
+	octets mime.Octets
+	symbol string
+}{{mime.NUL, HeaderNUL}, {mime.EightBit, Header8Bit}, {mime.Control, HeaderControl}}
+
 // octets notes the octets that no header should hold.
 func (s *section) octets() {
-	seen := headerClass.of(s.raw)
-	for _, c := range headerFaults {
-		if seen&c.class != 0 {
-			i := headerClass.index(s.raw, c.class)
-			line := strings.LastIndexByte(s.text[:i], '\n') + 1
-			s.note.add(c.symbol, s.text[line:])
+	seen := mime.Scan(s.raw)
+	for _, f := range headerFaults {
+		if seen&f.octets != 0 {
+			line := strings.LastIndexByte(s.text[:f.octets.Index(s.raw)], '\n') + 1
+			s.note.add(f.symbol, s.text[line:])
 		}
 	}
 }

@@ -81,19 +81,6 @@ func TestTextBounded(t *testing.T) {
 	}
 }
 
-func TestDecodeText(t *testing.T) {
-	for _, c := range []struct{ charset, octets, want string }{
-		{"", "a", "a"}, {"", "\xe9", "é"}, {"utf-8", "\xe9", "\ufffd"}, {"UTF8", "é", "é"},
-		{"iso-8859-15", "\xa4", "€"}, {"windows-1252", "\x80", "€"}, {"nothing", "\xe9", "é"},
-		{"nothing", "é", "é"}, {"utf-16le", "a\x00b\x00", "ab"}, {"us-ascii", "\xe9", "é"}, {"big5", "\xa4\xa4", "中"},
-		{"euc-jp", "\xc6\xfc", "日"}, {"caf\xe9", "x", "x"},
-	} {
-		if got := DecodeText(c.charset, []byte(c.octets)); got != c.want {
-			t.Errorf("%s %q: %q, want %q", c.charset, c.octets, got, c.want)
-		}
-	}
-}
-
 func FuzzField(f *testing.F) {
 	for _, s := range []string{"X: a\r\n b\r\n", "=?utf-8?Q?a=41?= =?utf-8?B?QUI=?=", "X:=?x?q?\xff?=", ":", ""} {
 		f.Add([]byte(s))
@@ -109,24 +96,6 @@ func FuzzField(f *testing.F) {
 		}
 		if !bytes.Equal(field.Raw, raw) {
 			t.Fatal("changed")
-		}
-	})
-}
-
-func FuzzWords(f *testing.F) {
-	for _, s := range []string{"=?utf-8?Q?a=41?= =?utf-8?B?QUI=?=", "=?=?=?=", "=?iso-2022-jp?B?GyRC?=", "=?x?q?a"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := decodeWords(s)
-		if !strings.Contains(s, "=?") && got != s {
-			t.Fatalf("%q became %q", s, got)
-		}
-		if len(got) > 6*len(s)+6 {
-			t.Fatalf("%d octets became %d", len(s), len(got))
-		}
-		if utf8.ValidString(s) && !utf8.ValidString(got) {
-			t.Fatalf("%q became %q", s, got)
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/gateway/mail/mime"
 )
 
 func symbols(oddities []Oddity) (names []string) {
@@ -73,7 +75,7 @@ func TestLimits(t *testing.T) {
 		{"octets", Limits{HeaderBytes: 5000}, octets, 5000, HeaderLimit, [2]int{1, 1}},
 		{"decoded", Limits{}, encoded, maxDecoded, MIMEDecodeLimit, [2]int{2, 1}},
 		{"boundary", Limits{}, boundary, maxBoundary, MIMEParameterLimit, [2]int{2, 1}},
-		{"parameters", Limits{}, params, maxParams, MIMEParameterLimit, [2]int{1, 1}},
+		{"parameters", Limits{}, params, mime.MaxParameters, MIMEParameterLimit, [2]int{1, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for beyond := range 2 {

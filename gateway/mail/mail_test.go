@@ -79,8 +79,11 @@ func TestProtocol(t *testing.T) {
 		utf8   bool
 		want   string
 	}{
-		{Client{}, false, "SMTP"}, {Client{ESMTP: true}, false, "ESMTP"}, {Client{ESMTP: true, TLS: "x"}, false, "ESMTPS"},
-		{Client{ESMTP: true}, true, "UTF8SMTP"}, {Client{ESMTP: true, TLS: "x"}, true, "UTF8SMTPS"},
+		{Client{}, false, "SMTP"},
+		{Client{ESMTP: true}, false, "ESMTP"},
+		{Client{ESMTP: true, TLS: "x"}, false, "ESMTPS"},
+		{Client{ESMTP: true}, true, "UTF8SMTP"},
+		{Client{ESMTP: true, TLS: "x"}, true, "UTF8SMTPS"},
 	} {
 		if got := c.client.Protocol(c.utf8); got != c.want {
 			t.Errorf("%+v: %s", c, got)

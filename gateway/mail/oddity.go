@@ -3,6 +3,8 @@ package mail
 import (
 	"slices"
 	"strings"
+
+	"postern/gateway/mail/mime"
 )
 
 // The catalogue of oddities. A name that ends in _LIMIT means that the reader
@@ -153,6 +155,22 @@ type noter struct {
 }
 
 func (n noter) add(symbol, evidence string) { n.notes.add(symbol, evidence, n.part) }
+
+// faultSymbols is what package mime's findings are called here.
+var faultSymbols = [mime.FaultKinds]string{
+	mime.ParameterLimit:     MIMEParameterLimit,
+	mime.ParameterMalformed: MIMEParameterOdd,
+	mime.ParameterTwice:     MIMEParameterTwice,
+	mime.ParameterWord:      MIMEParameterWord,
+	mime.EncodingMalformed:  MIMEEncodingMalformed,
+	mime.EncodingUnknown:    MIMEEncodingUnknown,
+}
+
+func (n noter) faults(faults []mime.Fault) {
+	for _, f := range faults {
+		n.add(faultSymbols[f.Kind], f.Evidence)
+	}
+}
 
 func (n noter) octets(symbol string, evidence []byte) {
 	n.add(symbol, string(evidence[:min(len(evidence), maxEvidence)]))

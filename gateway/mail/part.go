@@ -1,6 +1,11 @@
 package mail
 
-import "strings"
+import (
+	"io"
+	"strings"
+
+	"postern/gateway/mail/mime"
+)
 
 // Span is a range of octets of the content.
 type Span struct{ Start, End int64 }
@@ -72,6 +77,19 @@ func (p *Part) isMultipart() bool { return strings.HasPrefix(p.MediaType, "multi
 // RFC 6532, section 3.7).
 func (p *Part) isMessage() bool {
 	return p.MediaType == "message/rfc822" || p.MediaType == "message/global" || p.MediaType == "message/news"
+}
+
+// Open reads the part's body, decoded as its Encoding says: base64,
+// quoted-printable and x-uuencode are undone, whatever else is given as it
+// stands. Faults of the encoding are no errors; only Content's are returned.
+func (p *Part) Open() io.Reader {
+	if p.content == nil || p.Body.Len() <= 0 {
+		return strings.NewReader("")
+	}
+	if all, ok := p.content.(Bytes); ok && mime.Encoded(p.Encoding) {
+		return mime.NewBytesReader(p.Encoding, all[p.Body.Start:p.Body.End])
+	}
+	return mime.NewReader(p.Encoding, io.NewSectionReader(p.content, p.Body.Start, p.Body.Len()))
 }
 
 // Attached says that a client would offer to save the part as a file: it is

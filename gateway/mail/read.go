@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"postern/gateway/mail/mime"
 )
 
 // Parse fills Header, Parts and Oddity from Content. It is for who makes the
@@ -117,7 +119,7 @@ func (r *reader) entity(parent int, media string) hit {
 	p := &r.parts[index]
 	h.end = max(h.end, p.Body.Start)
 	p.Body.End, p.Span.End = h.end, h.end
-	if p.isMessage() && newDecoder(p.Encoding) != nil && p.Body.Len() > 0 {
+	if p.isMessage() && mime.Encoded(p.Encoding) && p.Body.Len() > 0 {
 		r.descend(index)
 	}
 	return h
@@ -232,7 +234,7 @@ func (r *reader) body(index int) hit {
 		if boundary, ok := r.boundary(p, note); ok {
 			return r.multipart(index, boundary, note)
 		}
-	case p.isMessage() && newDecoder(p.Encoding) == nil && r.deeper(p, note):
+	case p.isMessage() && !mime.Encoded(p.Encoding) && r.deeper(p, note):
 		return r.entity(index, "text/plain")
 	}
 	return r.leaf(p.Encoding, note)
@@ -250,15 +252,15 @@ func (r *reader) deeper(p *Part, note noter) bool {
 // leaf reads a body that holds no parts.
 func (r *reader) leaf(encoding string, note noter) hit {
 	switch encoding {
-	case "base64":
-		return r.scan(&checkBase64{note: note})
-	case "quoted-printable":
-		return r.scan(&checkQP{note: note})
+	case mime.Base64:
+		return r.scan(watch{&mime.Base64Check{}, MIMEBadBase64, note})
+	case mime.QuotedPrintable:
+		return r.scan(watch{&mime.QuotedPrintableCheck{}, MIMEBadQP, note})
 	}
 	if len(r.open) == 0 {
 		return r.rest()
 	}
-	return r.scan(nil)
+	return r.scan(watch{})
 }
 
 // boundary is the boundary of a multipart whose parts are to be looked for.
@@ -295,11 +297,11 @@ func (r *reader) multipart(index int, boundary string, note noter) hit {
 	}
 	level := len(r.open)
 	r.open = append(r.open, delimiter{boundary: []byte(boundary)})
-	h := r.scan(&checkBlank{note: note, symbol: MIMEPreambleText})
+	h := r.scan(watch{&outside{customary: customaryPreamble}, MIMEPreambleText, note})
 	for h.level == level {
 		if h.closes {
 			r.open[level].closed = true
-			h = r.scan(&checkBlank{note: note, symbol: MIMEEpilogueText})
+			h = r.scan(watch{&outside{}, MIMEEpilogueText, note})
 			continue
 		}
 		if r.open[level].closed {
@@ -319,19 +321,19 @@ func (r *reader) multipart(index int, boundary string, note noter) hit {
 }
 
 // scan goes on to the next line that is a boundary of an open multipart.
-func (r *reader) scan(c check) (h hit) {
+func (r *reader) scan(w watch) (h hit) {
 	h = hit{level: -1}
 	for r.lines.next() {
 		if d, ok := r.delimiter(); ok {
 			h = d
 			break
 		}
-		if c != nil {
-			c.line(r.lines.text, r.lines.ends)
+		if w.check != nil {
+			w.tell(w.check.Line(r.lines.text, r.lines.ends))
 		}
 	}
-	if c != nil {
-		c.end()
+	if w.check != nil {
+		w.tell(w.check.End())
 	}
 	if h.level < 0 {
 		h.end = r.lines.size

@@ -3,6 +3,8 @@ package mail
 import (
 	"slices"
 	"strings"
+
+	"postern/gateway/mail/mime"
 )
 
 // unique are the fields that may stand once. Those of MIME are looked at in
@@ -73,10 +75,13 @@ func (r *reader) classify(p *Part, note noter) {
 // contentType reads a Content-Type (RFC 2045, section 5.1) and gives back the
 // names in it.
 func (p *Part) contentType(value string, first bool, note noter) []string {
-	media, ps := parseParams(value, note)
+	v := mime.ParseValue(value)
+	note.faults(v.Faults)
 	if first {
-		p.Params = ps.toMap(note)
-		if t, ok := mediaType(media); t != "" {
+		var faults []mime.Fault
+		p.Params, faults = v.Params()
+		note.faults(faults)
+		if t, ok := mediaType(v.Word); t != "" {
 			p.MediaType = t
 			if !ok {
 				note.add(MIMETypeMalformed, value)
@@ -85,7 +90,7 @@ func (p *Part) contentType(value string, first bool, note noter) []string {
 			note.add(MIMETypeMalformed, value)
 		}
 	}
-	return append(ps.names("name"), ps.names("filename")...)
+	return append(v.All("name"), v.All("filename")...)
 }
 
 // mediaType is the type in lower case; "" is one that says nothing, so that the
@@ -117,32 +122,20 @@ func mediaType(s string) (media string, ok bool) {
 
 // contentEncoding reads a Content-Transfer-Encoding (RFC 2045, section 6.1).
 func (p *Part) contentEncoding(value string, first bool, note noter) {
-	if !first {
-		return
+	if first {
+		var faults []mime.Fault
+		p.Encoding, faults = mime.ParseEncoding(value)
+		note.faults(faults)
 	}
-	t := tokens{s: strings.ToLower(value)}
-	word := strings.Trim(t.first(), `"`)
-	if t.rest() != "" || t.odd {
-		note.add(MIMEEncodingMalformed, value)
-	}
-	switch word {
-	case "7bit", "8bit", "binary", "base64", "quoted-printable":
-	case "x-uuencode", "uuencode", "x-uue", "uue":
-		word = "x-uuencode"
-	case "7-bit", "8-bit":
-		word = strings.Replace(word, "-", "", 1) // QUIRK: harmless, and honest mailers write it
-	default:
-		note.add(MIMEEncodingUnknown, value)
-	}
-	p.Encoding = word
 }
 
 // contentDisposition reads a Content-Disposition (RFC 2183). One that is not
 // known is an attachment (section 2.8).
 func (p *Part) contentDisposition(value string, first bool, note noter) {
-	word, ps := parseParams(value, note)
+	v := mime.ParseValue(value)
+	note.faults(v.Faults)
 	if first {
-		switch strings.ToLower(word) {
+		switch strings.ToLower(v.Word) {
 		case "":
 		case "inline":
 			p.Disposition = "inline"
@@ -150,8 +143,8 @@ func (p *Part) contentDisposition(value string, first bool, note noter) {
 			p.Disposition = "attachment"
 		}
 	}
-	p.addNames(ps.names("filename"))
-	p.addNames(ps.names("name"))
+	p.addNames(v.All("filename"))
+	p.addNames(v.All("name"))
 }
 
 // addNames adds the names that are new.

@@ -1,4 +1,4 @@
-package mail
+package mime
 
 import (
 	"bytes"
@@ -12,11 +12,16 @@ import (
 	"testing/iotest"
 )
 
-func open(encoding, body string) []byte {
-	p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: Bytes(body)}
-	b, err := io.ReadAll(p.Open())
+// open decodes body, from memory and from a reader.
+func open(t testing.TB, encoding, body string) []byte {
+	t.Helper()
+	b, err := io.ReadAll(NewBytesReader(encoding, []byte(body)))
 	if err != nil {
-		return []byte("error: " + err.Error())
+		t.Fatal(err)
+	}
+	streamed, err := io.ReadAll(NewReader(encoding, strings.NewReader(body)))
+	if err != nil || !bytes.Equal(streamed, b) {
+		t.Fatalf("%s %q: %q from memory, %q, %v from a reader", encoding, body, b, streamed, err)
 	}
 	return b
 }
@@ -55,7 +60,7 @@ func TestDecode(t *testing.T) {
 		{"x-uuencode", "begin 644 a\nM86\n", "a`\x00"},
 		{"x-uuencode", "begin 644 a\n#86)C" + strings.Repeat("x", 500) + "\n#86)C", "abcabc"},
 	} {
-		if got := string(open(c.encoding, c.body)); got != c.want {
+		if got := string(open(t, c.encoding, c.body)); got != c.want {
 			t.Errorf("%s %q: %q, want %q", c.encoding, c.body, got, c.want)
 		}
 	}
@@ -68,7 +73,7 @@ func TestDecodeAsLibrary(t *testing.T) {
 		for i := range data {
 			data[i] = byte(rand.Uint32())
 		}
-		if got := open("base64", lined(base64.StdEncoding.EncodeToString(data))); !bytes.Equal(got, data) {
+		if got := open(t, "base64", lined(base64.StdEncoding.EncodeToString(data))); !bytes.Equal(got, data) {
 			t.Fatalf("base64 of %d octets", len(data))
 		}
 		var b strings.Builder
@@ -76,7 +81,7 @@ func TestDecodeAsLibrary(t *testing.T) {
 		w.Binary = true
 		_, _ = w.Write(data)
 		_ = w.Close()
-		if got := open("quoted-printable", b.String()); !bytes.Equal(got, data) {
+		if got := open(t, "quoted-printable", b.String()); !bytes.Equal(got, data) {
 			t.Fatalf("quoted-printable of %d octets: %q, want %q", len(data), got, data)
 		}
 	}
@@ -92,23 +97,28 @@ func lined(s string) string {
 	return b.String() + s
 }
 
-// TestOpenReads holds that the size of the reads makes no difference.
-func TestOpenReads(t *testing.T) {
+// TestReads holds that the size of the reads makes no difference.
+func TestReads(t *testing.T) {
 	body := lined(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("some octets "), 5000)))
-	for _, content := range []Content{Bytes(body), stored{Bytes(body)}} {
+	for name, reader := range map[string]func(encoding string) io.Reader{
+		"memory": func(encoding string) io.Reader { return NewBytesReader(encoding, []byte(body)) },
+		"reader": func(encoding string) io.Reader { return NewReader(encoding, strings.NewReader(body)) },
+		"slow": func(encoding string) io.Reader {
+			return NewReader(encoding, iotest.HalfReader(strings.NewReader(body)))
+		},
+	} {
 		for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode", "binary"} {
-			p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: content}
-			want, err := io.ReadAll(p.Open())
+			want, err := io.ReadAll(reader(encoding))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, size := range []int{1, 2, 79, 80, 81, 160, 319, 320, 321, 1000} {
-				got, err := readIn(p.Open(), size)
+				got, err := readIn(reader(encoding), size)
 				if err != nil || !bytes.Equal(got, want) {
-					t.Errorf("%s %T in reads of %d: %d octets, not %d; %v", encoding, content, size, len(got), len(want), err)
+					t.Errorf("%s from %s in reads of %d: %d octets, not %d; %v", encoding, name, size, len(got), len(want), err)
 				}
 			}
-			if err := iotest.TestReader(p.Open(), want); err != nil {
+			if err := iotest.TestReader(reader(encoding), want); err != nil {
 				t.Error(encoding, err)
 			}
 		}
@@ -129,51 +139,36 @@ func readIn(r io.Reader, size int) (all []byte, err error) {
 	}
 }
 
-// broken is content whose storage fails behind half of it.
-type broken struct{ Bytes }
-
-var errBroken = errors.New("broken")
-
-func (b broken) ReadAt(p []byte, off int64) (int, error) {
-	half := int64(len(b.Bytes) / 2)
-	if off >= half {
-		return 0, errBroken
-	}
-	if n := half - off; int64(len(p)) > n {
-		m, _ := b.Bytes.ReadAt(p[:n], off)
-		return m, errBroken
-	}
-	return b.Bytes.ReadAt(p, off)
-}
-
-func TestOpenError(t *testing.T) {
-	body := strings.Repeat("QUJD", 10_000)
-	for _, encoding := range []string{"base64", "quoted-printable", "7bit"} {
-		p := Part{Encoding: encoding, Body: Span{0, int64(len(body))}, content: broken{Bytes(body)}}
-		if _, err := io.ReadAll(p.Open()); !errors.Is(err, errBroken) {
+func TestReaderError(t *testing.T) {
+	broken := errors.New("broken")
+	for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode", "7bit"} {
+		src := io.MultiReader(strings.NewReader(strings.Repeat("QUJD", 10_000)), iotest.ErrReader(broken))
+		if _, err := io.ReadAll(NewReader(encoding, src)); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", encoding, err)
 		}
 	}
 }
 
-// TestReadError holds that content that can't be read is never taken for whole.
-func TestReadError(t *testing.T) {
-	content := []byte(someHeader + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("text\r\n", 100_000))
-	_, parts, oddities := Read(broken{content}, Limits{})
-	if len(parts) != 1 || len(oddities) == 0 || oddities[len(oddities)-1].Symbol != ContentUnreadable {
-		t.Error(parts, oddities)
-	}
-	content = []byte(someHeader + "\r\n" + strings.Repeat("text\r\n", 100))
-	_, parts, oddities = Read(broken{content[:60]}, Limits{})
-	if len(parts) != 1 || len(oddities) == 0 || oddities[len(oddities)-1].Symbol != ContentUnreadable {
-		t.Error(parts, oddities)
+// nothing is a reader that never comes to its end.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, nil }
+
+// TestReaderStuck holds that a source that gives nothing is not asked for ever.
+func TestReaderStuck(t *testing.T) {
+	if _, err := io.ReadAll(NewReader(Base64, nothing{})); !errors.Is(err, io.ErrNoProgress) {
+		t.Error(err)
 	}
 }
 
-func TestOpenNothing(t *testing.T) {
-	for _, p := range []*Part{{}, {content: Bytes("x")}, {Encoding: "base64", content: Bytes("x")}} {
-		if b, err := io.ReadAll(p.Open()); len(b) != 0 || err != nil {
-			t.Errorf("%q %v", b, err)
+func TestReadNothing(t *testing.T) {
+	for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode", "7bit", ""} {
+		r := NewBytesReader(encoding, []byte("QUJD"))
+		if n, err := r.Read(nil); n != 0 || err != nil {
+			t.Errorf("%s: %d %v into nothing", encoding, n, err)
+		}
+		if n, err := NewBytesReader(encoding, nil).Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%s: %d %v of nothing", encoding, n, err)
 		}
 	}
 }
@@ -183,7 +178,7 @@ func FuzzBase64(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got := open("base64", string(body))
+		got := open(t, "base64", string(body))
 		if len(got) > len(body)/4*3+len(body)%4 {
 			t.Fatalf("%d octets of %d", len(got), len(body))
 		}
@@ -199,7 +194,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got := open("quoted-printable", string(body))
+		got := open(t, "quoted-printable", string(body))
 		if len(got) > len(body) {
 			t.Fatalf("%d octets of %d", len(got), len(body))
 		}
@@ -210,7 +205,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 func FuzzUU(f *testing.F) {
 	f.Add([]byte("begin 644 a\n#86)C\n`\nend\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got := open("x-uuencode", string(body))
+		got := open(t, "x-uuencode", string(body))
 		if len(got) > len(body) {
 			t.Fatalf("%d octets of %d", len(got), len(body))
 		}

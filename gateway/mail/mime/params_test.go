@@ -1,19 +1,31 @@
-package mail
+package mime
 
 import (
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 )
+
+var kindName = [FaultKinds]string{
+	ParameterLimit: "limit", ParameterMalformed: "malformed", ParameterTwice: "twice", ParameterWord: "word",
+	EncodingMalformed: "encoding", EncodingUnknown: "unknown",
+}
+
+func kindNames(faults []Fault) string {
+	names := make([]string, len(faults))
+	for i, f := range faults {
+		names[i] = kindName[f.Kind]
+	}
+	return strings.Join(names, " ")
+}
 
 func TestParams(t *testing.T) {
 	type m = map[string]string
 	for _, c := range []struct {
 		field, value string
 		params       map[string]string
-		odd          string // symbols
+		odd          string // kinds of faults
 	}{
 		{"text/plain", "text/plain", nil, ""},
 		{"", "", nil, ""},
@@ -21,22 +33,22 @@ func TestParams(t *testing.T) {
 		{"text/plain;", "text/plain", nil, ""},
 		{"text/plain; charset=utf-8", "text/plain", m{"charset": "utf-8"}, ""},
 		{"text/plain ;charset = utf-8 ;;format=flowed", "text/plain", m{"charset": "utf-8", "format": "flowed"}, ""},
-		{"text/plain;\r\n charset=\"utf-8\"\r\n", "text/plain", m{"charset": "utf-8"}, ""},
+		{"text/plain; charset=\"utf-8\" \r", "text/plain", m{"charset": "utf-8"}, ""},
 		{"text/plain; charset=utf-8 (a ; comment)", "text/plain", m{"charset": "utf-8"}, ""},
 		{"text/plain; charset=utf-8 (a comment)", "text/plain", m{"charset": "utf-8"}, ""},
 		{`text/plain; charset="utf-8" (a ; comment); a=b`, "text/plain", m{"charset": "utf-8", "a": "b"}, ""},
 		{`text/plain; (c\)) a=b`, "text/plain", m{"a": "b"}, ""},
-		{"text/plain; a=b; A=c", "text/plain", m{"a": "b"}, MIMEParameterTwice},
-		{"text/plain; a", "text/plain", nil, MIMEParameterOdd},
+		{"text/plain; a=b; A=c", "text/plain", m{"a": "b"}, "twice"},
+		{"text/plain; a", "text/plain", nil, "malformed"},
 		{"text/plain; =b", "text/plain", m{"": "b"}, ""},
 		{"text/plain; a=", "text/plain", m{"a": ""}, ""},
 		{`text/plain; a=""`, "text/plain", m{"a": ""}, ""},
 		{`text/plain; a="b;c"; d=e`, "text/plain", m{"a": "b;c", "d": "e"}, ""},
 		{`text/plain; a="b\"c\\d\e"`, "text/plain", m{"a": `b"c\d\e`}, ""},
-		{`text/plain; a="b" c="d"`, "text/plain", m{"a": "b", "c": "d"}, MIMEParameterOdd},
-		{`text/plain; a=b c=d`, "text/plain", m{"a": "b", "c": "d"}, MIMEParameterOdd},
-		{`text/plain a=b`, "text/plain", m{"a": "b"}, MIMEParameterOdd},
-		{`text/plain; a="b; c=d`, "text/plain", m{"a": "b", "c": "d"}, MIMEParameterOdd},
+		{`text/plain; a="b" c="d"`, "text/plain", m{"a": "b", "c": "d"}, "malformed"},
+		{`text/plain; a=b c=d`, "text/plain", m{"a": "b", "c": "d"}, "malformed"},
+		{`text/plain a=b`, "text/plain", m{"a": "b"}, "malformed"},
+		{`text/plain; a="b; c=d`, "text/plain", m{"a": "b", "c": "d"}, "malformed"},
 		{"x; a*=utf-8''%C3%A9", "x", m{"a": "é"}, ""},
 		{"x; a*=%C3%A9%", "x", m{"a": "é%"}, ""},
 		{"x; a*='%C3%A9", "x", m{"a": "'é"}, ""},
@@ -48,26 +60,14 @@ func TestParams(t *testing.T) {
 		{"x; a*-1=b", "x", m{"a*-1": "b"}, ""},
 		{"x; a*99999999999999999999=b", "x", m{"a*99999999999999999999": "b"}, ""},
 		{"x; a=b; a*=c", "x", m{"a": "b"}, ""},
-		{"x; boundary=b; boundary*0=c", "x", m{"boundary": "b"}, MIMEParameterTwice},
-		{"x; name=\"=?utf-8?Q?=C3=A9?=\"", "x", m{"name": "é"}, MIMEParameterWord},
+		{"x; boundary=b; boundary*0=c", "x", m{"boundary": "b"}, "twice"},
+		{"x; name=\"=?utf-8?Q?=C3=A9?=\"", "x", m{"name": "é"}, "word"},
 	} {
-		n := notes{}
-		value, ps := parseParams(c.field, noter{&n, ""})
-		got := ps.toMap(noter{&n, ""})
-		if value != c.value || !maps.Equal(got, c.params) || strings.Join(symbols(n.list), " ") != c.odd {
-			t.Errorf("%s: %q %q %v", c.field, value, got, n.list)
-		}
-	}
-}
-
-func TestMediaType(t *testing.T) {
-	for in, want := range map[string]string{
-		"text/plain": "text/plain", "TEXT/Html": "text/html", "multipart": "multipart/mixed", "multipart/": "multipart/mixed",
-		"multipart/x/y": "multipart/mixed", "text": "text/plain", "html": "text/html", "image": "application/octet-stream",
-		"x/y/z": "", "/plain": "", "": "", "te xt/plain": "", "message": "", "a/b=c": "",
-	} {
-		if got, _ := mediaType(in); got != want {
-			t.Errorf("%s: %q, want %q", in, got, want)
+		v := ParseValue(c.field)
+		got, faults := v.Params()
+		faults = append(v.Faults, faults...)
+		if v.Word != c.value || !maps.Equal(got, c.params) || kindNames(faults) != c.odd {
+			t.Errorf("%s: %q %q %v", c.field, v.Word, got, faults)
 		}
 	}
 }
@@ -79,15 +79,15 @@ func FuzzParams(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n := notes{}
-		_, ps := parseParams(s, noter{&n, ""})
-		if len(ps) > maxParams || len(n.list) > maxOddities {
-			t.Fatalf("%d parameters, %d oddities", len(ps), len(n.list))
+		v := ParseValue(s)
+		values, faults := v.Params()
+		if len(values) > MaxParameters || len(v.Faults) > 2 || len(faults) > 2*MaxParameters {
+			t.Fatalf("%d parameters, %d and %d faults", len(values), len(v.Faults), len(faults))
 		}
 		total := 0
-		for name, value := range ps.toMap(noter{&n, ""}) {
+		for name, value := range values {
 			total += len(name) + len(value)
-			for _, v := range ps.names(name) {
+			for _, v := range v.All(name) {
 				if utf8.ValidString(s) && !utf8.ValidString(v) {
 					t.Fatalf("%q is not UTF-8", v)
 				}
@@ -96,8 +96,10 @@ func FuzzParams(f *testing.F) {
 		if total > 12*len(s)+64 {
 			t.Fatalf("%d octets became %d", len(s), total)
 		}
-		if slices.ContainsFunc(n.list, func(o Oddity) bool { return o.Description() == "" }) {
-			t.Fatal(n.list)
+		for _, f := range append(v.Faults, faults...) {
+			if f.Kind < 0 || f.Kind >= FaultKinds || !strings.Contains(strings.ToLower(s), strings.ToLower(f.Evidence)) {
+				t.Fatalf("%+v", f)
+			}
 		}
 	})
 }

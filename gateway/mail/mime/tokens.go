@@ -1,0 +1,177 @@
+package mime
+
+import "strings"
+
+// tokens walks over an unfolded structured field's value.
+type tokens struct {
+	s      string
+	i      int
+	odd    bool
+	opened bool // a comment without end was seen: no other has one either
+}
+
+func (t *tokens) rest() string { return t.s[t.i:] }
+
+// space skips white space, comments and the given separators.
+func (t *tokens) space(separators string) {
+	for t.i < len(t.s) {
+		switch c := t.s[t.i]; {
+		case c == ' ', c == '\t', c == '\r', strings.IndexByte(separators, c) >= 0:
+			t.i++
+		case c == '(' && !t.opened:
+			if !t.comment() {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// comment skips one, with those nested in it (RFC 5322, section 3.2.2). One
+// without end is no comment, or it would hide the parameters behind it.
+func (t *tokens) comment() bool {
+	depth := 0
+	for i := t.i; i < len(t.s); i++ {
+		switch t.s[i] {
+		case '\\':
+			i++
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				t.i = i + 1
+				return true
+			}
+		}
+	}
+	t.odd, t.opened = true, true
+	return false
+}
+
+// first reads what stands before the parameters. What has a "=" is a parameter
+// already.
+func (t *tokens) first() string {
+	t.space("")
+	if i := strings.IndexAny(t.rest(), "=/ \t;"); i >= 0 && t.rest()[i] == '=' {
+		t.odd = true
+		return ""
+	}
+	var b string
+	for {
+		from := t.i
+		for t.i < len(t.s) && strings.IndexByte(" \t(;,", t.s[t.i]) < 0 {
+			t.i++
+		}
+		b += t.s[from:t.i]
+		t.space("")
+		// "text / plain" is one value in three words.
+		if t.i == from || t.rest() == "" || (t.s[t.i] != '/' && !strings.HasSuffix(b, "/")) {
+			break
+		}
+	}
+	if t.rest() != "" && t.s[t.i] != ';' {
+		t.odd = true
+	}
+	return b
+}
+
+// param reads one parameter; false is a word that is none.
+func (t *tokens) param() (param, bool) {
+	from := t.i
+	for t.i < len(t.s) && t.s[t.i] != '=' && t.s[t.i] != ';' {
+		t.i++
+	}
+	name := strings.TrimRight(t.s[from:t.i], " \t")
+	if t.rest() == "" || t.s[t.i] == ';' {
+		t.odd = true
+		return param{}, false
+	}
+	t.i++
+	if i := strings.IndexAny(name, " \t("); i >= 0 {
+		t.odd, name = true, name[strings.LastIndexAny(name, " \t)")+1:]
+	}
+	p := param{name: strings.ToLower(name)}
+	t.space("")
+	if t.rest() != "" && t.s[t.i] == '"' {
+		p.value, p.other = t.quoted()
+	} else {
+		p.value, p.other = t.bare()
+	}
+	return p, true
+}
+
+// quoted reads a quoted string. Without its end it goes to the next semicolon
+// for some readers, to the field's end for others.
+func (t *tokens) quoted() (value, other string) {
+	t.i++
+	all := t.rest()
+	var b strings.Builder
+	for i := 0; i < len(all); i++ {
+		switch c := all[i]; {
+		case c == '"':
+			t.i += i + 1
+			return b.String(), t.behind(b.String())
+		// QUIRK: clients write file names with bare backslashes in quotes.
+		case c == '\\' && i+1 < len(all) && (all[i+1] == '"' || all[i+1] == '\\'):
+			i++
+			b.WriteByte(all[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	t.odd = true
+	value, _, cut := strings.Cut(all, ";")
+	t.i += len(value)
+	if cut {
+		other = all
+	}
+	return strings.TrimRight(value, " \t"), other
+}
+
+// behind looks for text glued to a quoted string, as in "a.txt".exe.
+func (t *tokens) behind(value string) (other string) {
+	t.space("")
+	from := t.i
+	for t.i < len(t.s) && t.s[t.i] != ';' {
+		t.i++
+	}
+	junk := strings.TrimSpace(t.s[from:t.i])
+	if junk == "" {
+		return ""
+	}
+	t.odd = true
+	if strings.Contains(junk, "=") {
+		t.i = from // a parameter whose semicolon is missing
+		return ""
+	}
+	return value + strings.ReplaceAll(junk, `"`, "")
+}
+
+// bare reads a value without quotes. QUIRK: it goes to the semicolon, since file
+// names with spaces come unquoted; a comment behind it is cut off.
+func (t *tokens) bare() (value, other string) {
+	from := t.i
+	for t.i < len(t.s) && t.s[t.i] != ';' {
+		if t.s[t.i] == ' ' || t.s[t.i] == '\t' {
+			break
+		}
+		t.i++
+	}
+	word := t.s[from:t.i]
+	t.space("")
+	if t.rest() == "" || t.s[t.i] == ';' {
+		return word, ""
+	}
+	t.odd = true
+	t.i = from + len(word)
+	for t.i < len(t.s) && t.s[t.i] != ';' {
+		t.i++
+	}
+	value = strings.TrimRight(t.s[from:t.i], " \t")
+	if strings.Contains(value[len(word):], "=") {
+		t.i = from + len(word) // a parameter whose semicolon is missing
+		return word, ""
+	}
+	return value, word
+}
