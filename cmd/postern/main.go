@@ -23,7 +23,7 @@ type commands struct {
 
 	Serve      serveCommand      `cmd:"" help:"Run the gateway in the foreground."`
 	Check      checkCommand      `cmd:"" help:"Say what is wrong in the configuration."`
-	// Demo       demoCommand       `cmd:"" help:"Show the gateway at work, with no set-up."`
+	Demo       demoCommand       `cmd:"" help:"Show the gateway at work, with no set-up."`
 	Scan       scanCommand       `cmd:"" help:"Judge messages from files without delivering them."`
 	Quarantine quarantineCommand `cmd:"" help:"List, show, release and delete kept mail."`
 	Queue      queueCommand      `cmd:"" help:"List, show, retry and delete mail that waits for its next hop."`

@@ -45,19 +45,10 @@ func (serveCommand) Run(ctx context.Context, c *commands, t terminal) error {
 
 // serve runs a gateway until ctx ends; reread reads the configuration anew.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, reread func() (*config.Config, error)) error {
-	h, err := openHouse(ctx, cfg, log)
+	d, err := start(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	d, err := openDoors(h)
-	if err != nil {
-		return errors.Join(err, h.Close())
-	}
-	h.Start(ctx)
-	d.open(ctx)
-	h.board.SetReady(true)
-	log.Info("ready", "mx", d.addresses(), "version", version)
-
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -72,11 +63,34 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, reread fun
 		}
 		break
 	}
+	return errors.Join(err, d.end())
+}
+
+// start assembles a gateway and lets mail in.
+func start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*doors, error) {
+	h, err := openHouse(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDoors(h)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.Start(ctx)
+	d.open(ctx)
+	h.board.SetReady(true)
+	log.Info("ready", "mx", d.addresses(), "version", version)
+	return d, nil
+}
+
+// end deals with the mail in hand, and closes everything.
+func (d *doors) end() error {
+	h := d.house
 	h.board.SetReady(false)
-	log.Info("stopping")
+	h.log.Info("stopping")
 	d.close()
-	err = errors.Join(err, h.Close())
-	log.Info("stopped")
+	err := h.Close()
+	h.log.Info("stopped")
 	return err
 }
 

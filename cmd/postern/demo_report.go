@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/cmd/postern/demo"
+	"postern/gateway/control"
+	"postern/gateway/mail"
+)
+
+// introduce says who takes part.
+func (s *show) introduce() {
+	c := s.screen
+	c.print(fmt.Sprintf("%s: %d senders outside, the gateway, and a mail server inside\n\n", c.paint(bold, "Postern "+version), len(s.samples)))
+	gateway := "Postern " + s.doors.addresses()[0]
+	c.line(2, plain, "senders  ->  "+gateway+"  ->  mail server inside "+s.inside.Address())
+	c.line(15, dim, pad("mx for "+demo.Domain, len(gateway))+"      users: "+strings.Join(demo.Users[:], ", "))
+	var builtIn []string
+	for _, e := range s.doors.house.policy.Load().set {
+		if _, isEngine := e.Filter.(pinger); !isEngine {
+			builtIn = append(builtIn, e.Name)
+		}
+	}
+	c.print("\n")
+	c.filter("filters", "built in", strings.Join(builtIn, ", "))
+	for _, d := range s.daemons {
+		c.filter("", d.filter, s.presence(d))
+	}
+	c.print("\n")
+	c.line(4, dim, pad("What comes from outside", titleWidth)+"  "+pad("Verdict", verdictWidth)+"  What its sender is told")
+}
+
+// filter says of one filter that it is there, or not.
+func (s screen) filter(label, name, text string) {
+	s.print("  " + pad(label, 7) + "  " + pad(name, whoWidth) + "  " + text + "\n")
+}
+
+// presence says whether a daemon takes part, and what it means that it does not.
+func (s *show) presence(d daemon) string {
+	switch {
+	case d.address != "":
+		return d.name + " at " + d.address
+	case d.filter == "clamav":
+		return s.screen.paint(yellow, "no clamd runs here: there is no antivirus")
+	}
+	return s.screen.paint(yellow, "no "+d.name+" runs here: its rules are not asked")
+}
+
+// reason is what one filter, or the gateway itself, says of a message, in pieces
+// that belong together.
+type reason struct {
+	who    string
+	pieces []string
+}
+
+// refusedAt says in words why the gateway refuses a recipient.
+var refusedAt = map[string]string{
+	"unknown": "the server inside has no such user; refused at RCPT",
+	"relay":   "no domain of ours; refused at RCPT",
+}
+
+// why is what each filter found, and what it came to.
+func why(r mail.Record) (list []reason) {
+	if text := refusedAt[r.Reason]; text != "" {
+		return []reason{{"gateway", words(text)}}
+	}
+	for _, hits := range byFilter(r.Hits) {
+		list = append(list, reason{hits[0].Filter, hitsText(hits)})
+	}
+	for _, f := range r.Unscanned {
+		list = append(list, reason{f, words("did not answer")})
+	}
+	switch sum, isScore := strings.CutPrefix(r.Reason, "score "); {
+	case isScore:
+		list = append(list, reason{"score", words(sum + ", the threshold of " + r.Action.String())})
+	case len(list) == 0 && r.Reason != "":
+		list = append(list, reason{"gateway", words(r.Reason)})
+	case len(list) == 0:
+		list = append(list, reason{"", words("nothing found")})
+	}
+	return list
+}
+
+// byFilter groups hits, which stand in the filters' order already.
+func byFilter(hits []mail.Hit) (groups [][]mail.Hit) {
+	for i, h := range hits {
+		if i == 0 || h.Filter != hits[i-1].Filter {
+			groups = append(groups, nil)
+		}
+		last := len(groups) - 1
+		groups[last] = append(groups[last], h)
+	}
+	return groups
+}
+
+// maxFacts is how many facts of one filter are named, the heaviest first.
+const maxFacts = 4
+
+// hitsText names facts: one with all that is known of it, several with what they
+// weigh.
+func hitsText(hits []mail.Hit) (pieces []string) {
+	if len(hits) == 1 {
+		return append([]string{weighed(hits[0]) + ":"}, words(because(hits[0]))...)
+	}
+	hits = slices.SortedStableFunc(slices.Values(hits), func(a, b mail.Hit) int { return cmp.Compare(math.Abs(b.Score), math.Abs(a.Score)) })
+	rest := 0.0
+	for i, h := range hits {
+		if i < maxFacts {
+			pieces = append(pieces, weighed(h)+",")
+		} else {
+			rest += h.Score
+		}
+	}
+	if more := len(hits) - maxFacts; more > 0 {
+		return append(pieces, fmt.Sprintf("%d more %+.1f", more, rest))
+	}
+	last := len(pieces) - 1
+	pieces[last] = strings.TrimSuffix(pieces[last], ",")
+	return pieces
+}
+
+// weighed is a symbol with its points.
+func weighed(h mail.Hit) string {
+	if h.Score == 0 {
+		return h.Symbol
+	}
+	return fmt.Sprintf("%s %+g", h.Symbol, h.Score)
+}
+
+// arrivals shows what the server inside has now.
+func (s *show) arrivals() {
+	s.screen.heading("What arrived inside", "")
+	t := table{{"TO", "SUBJECT", "X-SPAM-STATUS"}}
+	for _, a := range s.inside.Arrived() {
+		status, _, _ := strings.Cut(a.Field("X-Spam-Status"), " tests=")
+		t = append(t, []string{strings.Join(a.To, " "), a.Field("Subject"), status})
+	}
+	s.screen.rows(1, t)
+}
+
+// quarantine shows what is kept.
+func (s *show) quarantine(items []control.Kept) {
+	s.screen.heading("What is kept", "quarantine list")
+	t := table{{"ID", "CLASS", "SUBJECT", "REASON"}}
+	for _, k := range items {
+		t = append(t, []string{k.ID, string(k.Class), k.Subject, k.Reason})
+	}
+	s.screen.rows(2, t)
+}
+
+// track shows the record of one message as the command of that name does.
+func (s *show) track(ctx context.Context, id string) error {
+	records, err := office{s.doors.house}.Track(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.screen.heading("What is known of the last one", "track "+id)
+	var b bytes.Buffer
+	for _, r := range records[:min(1, len(records))] {
+		if err := writeRecord(terminal{out: &b}, r); err != nil {
+			return err
+		}
+	}
+	for line := range strings.Lines(b.String()) {
+		label, text, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		for i, folded := range fold(words(strings.TrimSpace(text)), s.screen.width-14) {
+			if i > 0 {
+				label = ""
+			}
+			s.screen.line(2, plain, pad(label, 12)+folded)
+		}
+	}
+	return nil
+}
+
+// conclude says what to type next.
+func (s *show) conclude() {
+	c, me := s.screen, program()
+	c.print("\n" + s.outcome() + "\n")
+	if !s.keep {
+		c.heading("What next", "")
+		for _, row := range [][2]string{
+			{"demo --keep", "leave it running, and try the other commands on it"},
+			{"scan --local FILE", "judge mail of your own; nothing is delivered"},
+			{"serve --help", "run it; README.md has the way in front of a real server"},
+		} {
+			c.print("  " + me + " " + pad(row[0], 19) + row[1] + "\n")
+		}
+		return
+	}
+	config := " --config " + s.path("postern.toml") + " "
+	c.heading("It runs until Ctrl-C", "")
+	for _, row := range []string{
+		"state    " + s.path("state"), "log      " + s.path("log"), "metrics  http://" + s.doors.metrics.Addr().String() + "/metrics", "",
+		me + config + "track " + demo.Users[0] + "@" + demo.Domain,
+		me + config + "quarantine list",
+		me + config + "queue list",
+		"swaks --server " + s.doors.addresses()[0] + " --from you@elsewhere.example --to " + demo.Users[0] + "@" + demo.Domain,
+	} {
+		c.print(strings.TrimRight("  "+row, " ") + "\n") // to be copied: never cut
+	}
+}
+
+// outcome is the last word on the promises.
+func (s *show) outcome() string {
+	n, took := len(s.samples), time.Since(s.started).Seconds()
+	if s.broken > 0 {
+		return s.screen.paint(red, fmt.Sprintf("%d of %d not as promised, in %.1f s", s.broken, n, took))
+	}
+	return s.screen.paint(green, fmt.Sprintf("All %d as promised, in %.1f s", n, took))
+}
+
+// complain shows the end of the gateway's log, which goes with the folder.
+func (s *show) complain() {
+	text, err := os.ReadFile(s.path("log"))
+	if err != nil {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	fmt.Fprintln(s.terminal.err, "\npostern: the end of the gateway's log:")
+	for _, line := range lines[max(0, len(lines)-20):] {
+		fmt.Fprintln(s.terminal.err, line)
+	}
+}
+
+// program is what was typed to run us, so that what we say can be typed again.
+func program() string {
+	if filepath.Base(os.Args[0]) == "postern" {
+		return os.Args[0]
+	}
+	return "postern"
+}
