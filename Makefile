@@ -55,9 +55,9 @@ fuzz: ## every fuzz target for $$T
 	  done; \
 	done
 
-bench: ## beside a bare Postfix, over the messages in $$MAIL
+bench: build ## beside a bare Postfix (as root, a few minutes); flags in $$BENCH: docs/performance.md
 	CGO_ENABLED=0 $(GO) build -trimpath -o postern-bench ./cmd/postern-bench
-	./postern-bench $(BENCH)
+	./postern-bench --corpus $(SHARED)/corpus $(BENCH)
 
 clean:
 	rm -f postern postern-bench .integration.log

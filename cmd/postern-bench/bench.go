@@ -11,30 +11,30 @@ import (
 	"slices"
 	"syscall"
 	"time"
-)
 
-// settle is what a peer is given after a round for what it does behind the mail
-// (records, queue files, collecting garbage), so that it is counted too.
-const settle = time.Second
+	"postern/cmd/postern-bench/traffic"
+)
 
 // patience is how long nothing may arrive before the rest counts as lost.
 const patience = 15 * time.Second
 
 // round is one measurement.
 type round struct {
-	outcome
-	Rate   float64 `json:"messages_per_second"`
-	CPU    float64 `json:"cpu_seconds_per_1000"`
-	Memory float64 `json:"memory_mb"`                  // the peak
-	Own    float64 `json:"bench_cpu_seconds_per_1000"` // the sender's and the sink's
+	traffic.Outcome
+	Session  spread  `json:"session"`
+	EndToEnd spread  `json:"end_to_end"`
+	Rate     float64 `json:"messages_per_second"`
+	CPU      float64 `json:"cpu_seconds_per_1000"`
+	Memory   float64 `json:"memory_mb"`                  // the peak
+	Own      float64 `json:"bench_cpu_seconds_per_1000"` // the sender's and the sink's
 }
 
 // bench is one run of the program.
 type bench struct {
 	options
 	dir      string // temporary
-	sink     *sink
-	mail     []message
+	sink     *traffic.Sink
+	mail     []traffic.Message
 	peers    []*peer
 	rounds   int // made so far: the number in the tokens
 	progress io.Writer
@@ -51,7 +51,7 @@ func newBench(o options, progress io.Writer) (*bench, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's processes have a user of their own
 		return nil, err
 	}
-	s, err := listenSink()
+	s, err := traffic.Listen()
 	return &bench{options: o, dir: dir, sink: s, progress: progress}, err
 }
 
@@ -62,7 +62,7 @@ func (b *bench) close() error {
 		errs = append(errs, p.stop())
 	}
 	if b.sink != nil {
-		errs = append(errs, b.sink.close())
+		errs = append(errs, b.sink.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
 }
@@ -73,7 +73,7 @@ func (b *bench) readMail() (err error) {
 	mean := b.Mean
 	switch {
 	case b.Mail != "":
-		b.mail, err = readFolder(b.Mail, b.N)
+		b.mail, err = traffic.ReadFolder(b.Mail, b.N)
 	case len(archives) > 0:
 		dir := filepath.Join(b.dir, "mail")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -85,15 +85,15 @@ func (b *bench) readMail() (err error) {
 				return fmt.Errorf("unpack %s: %w: %s", a, err, out)
 			}
 		}
-		b.mail, err = readFolder(dir, b.N)
+		b.mail, err = traffic.ReadFolder(dir, b.N)
 	default:
 		b.say("no messages in %s: making some", b.Corpus)
-		b.mail = generate(b.N)
+		b.mail = traffic.Generate(b.N)
 	}
 	if mean < 0 && b.Mail == "" {
 		mean = plannedMean
 	}
-	raiseMean(b.mail, float64(mean))
+	traffic.RaiseMean(b.mail, float64(mean))
 	return err
 }
 
@@ -103,7 +103,7 @@ func (b *bench) makePlace(name string) (place, error) {
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
-	return place{dir, b.sink.address()}, err
+	return place{dir, b.sink.Address()}, err
 }
 
 // startPeer sets one up and starts it.
@@ -132,10 +132,10 @@ func (b *bench) startPeer(ctx context.Context, name string) (p *peer, at place, 
 }
 
 // newRound makes the ledger for n messages and shows it to the sink.
-func (b *bench) newRound(n int) *ledger {
+func (b *bench) newRound(n int) *traffic.Ledger {
 	b.rounds++
-	l := newLedger(b.rounds, n)
-	b.sink.current.Store(l)
+	l := traffic.NewLedger(b.rounds, n)
+	b.sink.Count(l)
 	return l
 }
 
@@ -145,29 +145,27 @@ func (b *bench) newRound(n int) *ledger {
 // lost, and a fault.
 func (b *bench) sift(p *peer, dir string) (aside int, err error) {
 	l := b.newRound(len(b.mail))
-	load{to: p.address, concurrency: 8, reuse: 1, mail: b.mail}.send(l)
+	traffic.Load{To: p.address, Concurrency: 8, Reuse: 1, Mail: b.mail}.Send(l)
 	held, err := kept(b.Postern, dir)
 	if err != nil {
 		return 0, err
 	}
 	for start := time.Now(); time.Since(start) < patience; time.Sleep(10 * time.Millisecond) {
-		if o := l.close(); o.Lost <= held {
+		if l.Outcome().Lost <= held {
 			break
 		}
 	}
-	o := l.close()
+	o := l.Outcome()
 	if o.Lost > held {
-		return 0, fmt.Errorf("postern took %d messages that neither arrived nor are held", o.Lost-held)
+		return 0, fmt.Errorf("postern took %d messages that neither arrived nor are held; %d arrived that nobody sent; it said:%s",
+			o.Lost-held, b.sink.Strays(), p.lastWords())
 	}
-	for i := range l.entries {
-		if e := &l.entries[i]; !e.taken {
-			b.say("  refused: %s", e.reply)
-			break
-		}
+	if o.Refused > 0 {
+		b.say("  %d refused, such as: %s", o.Refused, l.Refusal())
 	}
-	var pass []message
+	var pass []traffic.Message
 	for i, m := range b.mail {
-		if l.entries[i].arrived.Load() > 0 {
+		if l.Arrived(i) {
 			pass = append(pass, m)
 		}
 	}
@@ -192,10 +190,10 @@ func (b *bench) measure(p *peer, c int) (r round, err error) {
 	own := ownCPU()
 	watch := newSampler(pid)
 	l := b.newRound(b.N)
-	load{to: p.address, concurrency: c, reuse: b.Reuse, mail: b.mail}.send(l)
-	l.wait(patience)
+	traffic.Load{To: p.address, Concurrency: c, Reuse: b.Reuse, Mail: b.mail}.Send(l)
+	l.Wait(patience)
 	own = ownCPU() - own
-	time.Sleep(settle)
+	time.Sleep(b.Settle)
 	bytes := watch.end()
 	after, err := cpuTime(pid)
 	if err != nil {
@@ -206,7 +204,8 @@ func (b *bench) measure(p *peer, c int) (r round, err error) {
 			return r, err
 		}
 	}
-	r.outcome = l.close()
+	r.Outcome = l.Outcome()
+	r.Session, r.EndToEnd = newSpread(r.Outcome.Session), newSpread(r.Outcome.EndToEnd)
 	n := float64(max(1, r.Taken))
 	r.Rate = float64(r.Taken) / r.Elapsed.Seconds()
 	r.CPU, r.Own = (after-before).Seconds()/n*1000, own.Seconds()/n*1000
@@ -248,7 +247,7 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 			}
 		}
 	}
-	r.Strays = b.sink.strays.Load()
+	r.Strays = b.sink.Strays()
 	return r, nil
 }
 

@@ -16,8 +16,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"postern/cmd/postern-bench/traffic"
 )
 
 // plannedMean is the mean size in octets of the mail that Postern's aims were
@@ -26,21 +29,22 @@ const plannedMean = 34_000
 
 // options are the flags.
 type options struct {
-	Mail        string   `help:"Measure with the messages in the files below this folder." placeholder:"DIR" type:"existingdir"`
-	Corpus      string   `help:"Without --mail: a folder of .tar.xz archives with messages. None there: messages are made." default:"../shared/corpus" placeholder:"DIR" type:"path"`
-	Mean        int      `help:"Replace some messages by ones with an attachment until the mean size in octets is this; 0 takes the mail as it is. Default: 34000, with --mail 0." default:"-1" placeholder:"OCTETS"`
-	N           int      `name:"n" help:"Messages in a round." default:"2000"`
-	Concurrency []int    `name:"c" help:"Sessions at once." default:"1,8,32"`
-	Rounds      int      `help:"Rounds of each." default:"3"`
-	Reuse       int      `help:"Messages in one connection." default:"1"`
-	Peers       []string `help:"What to measure." default:"postern,postfix,hop"`
-	Postern     string   `help:"The gateway." default:"./postern" type:"path" placeholder:"FILE"`
-	Extra       string   `help:"Lines for the end of Postern's configuration, such as [filters.clamav]." type:"existingfile" placeholder:"FILE"`
-	Memory      bool     `help:"Measure memory instead: 1,000 idle sessions, 50 messages of 50 MB at once."`
-	Temp        string   `help:"Where state and queues lie while it runs." placeholder:"DIR"`
-	JSON        string   `name:"json" help:"Write the figures there, too." placeholder:"FILE" type:"path"`
-	Hop         string   `hidden:"" help:"Be the bare hop: listen there, in front of --inside."`
-	Inside      string   `hidden:"" help:"The server inside of the bare hop."`
+	Mail        string        `help:"Measure with the messages in the files below this folder." placeholder:"DIR" type:"existingdir"`
+	Corpus      string        `help:"Without --mail: a folder of .tar.xz archives with messages. None there: messages are made." default:"../shared/corpus" placeholder:"DIR" type:"path"`
+	Mean        int           `help:"Replace some messages by ones with an attachment until the mean size in octets is this; 0 takes the mail as it is. Default: 34000, with --mail 0." default:"-1" placeholder:"OCTETS"`
+	N           int           `name:"n" help:"Messages in a round." default:"2000"`
+	Concurrency []int         `name:"c" help:"Sessions at once." default:"1,8,32"`
+	Rounds      int           `help:"Rounds of each." default:"3"`
+	Reuse       int           `help:"Messages in one connection." default:"1"`
+	Peers       []string      `help:"What to measure." default:"postern,postfix,hop"`
+	Postern     string        `help:"The gateway." default:"./postern" type:"path" placeholder:"FILE"`
+	Extra       string        `help:"Lines for the end of Postern's configuration, such as [filters.clamav]." type:"existingfile" placeholder:"FILE"`
+	Memory      bool          `help:"Measure memory instead: 1,000 idle sessions, 50 messages of 50 MB at once."`
+	Temp        string        `help:"Where state and queues lie while it runs." placeholder:"DIR"`
+	JSON        string        `name:"json" help:"Write the figures there, too." placeholder:"FILE" type:"path"`
+	Settle      time.Duration `help:"What a server is given after a round for its work behind the mail (records, queue files), so that its CPU counts too." default:"1s"`
+	Hop         string        `hidden:"" help:"Be the bare hop: listen there, in front of --inside."`
+	Inside      string        `hidden:"" help:"The server inside of the bare hop."`
 }
 
 // terminal is where the program writes.
@@ -71,7 +75,7 @@ func run(ctx context.Context, args []string, t terminal) error {
 		return err
 	}
 	if o.Hop != "" {
-		return runHop(ctx, o.Hop, o.Inside)
+		return traffic.ServeHop(ctx, o.Hop, o.Inside)
 	}
 	return o.measure(ctx, t)
 }

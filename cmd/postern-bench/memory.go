@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
+
+	"postern/cmd/postern-bench/traffic"
 )
 
 // What memory is measured with, and what it should stay under in MB.
@@ -14,6 +14,7 @@ const (
 	idleSessions   = 1000
 	idlePerAddress = 40 // Postern lets one address have 50 at once
 	idleTarget     = 100
+	idleTime       = 2 * time.Second
 	largeMessages  = 50
 	largeSize      = 50_000_000
 	largeTarget    = 300
@@ -72,54 +73,40 @@ func idle(p *peer, secure bool) (footprint, error) {
 	if secure {
 		f.What += " over TLS"
 	}
-	clients := make([]client, idleSessions)
+	clients := make([]traffic.Client, idleSessions)
 	defer func() {
 		for i := range clients {
-			clients[i].drop()
+			clients[i].Drop()
 		}
 	}()
 	for i := range clients {
 		c := &clients[i]
-		c.to = p.address
-		c.from = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/idlePerAddress))}
-		if err := c.open(); err != nil {
+		c.To = p.address
+		c.From = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/idlePerAddress))}
+		if err := c.Open(); err != nil {
 			return f, fmt.Errorf("session %d: %w", i+1, err)
 		}
 		if secure {
-			if err := c.startTLS(); err != nil {
+			if err := c.StartTLS(); err != nil {
 				return f, fmt.Errorf("session %d: %w", i+1, err)
 			}
 		}
 	}
-	time.Sleep(2 * settle)
+	time.Sleep(idleTime)
 	n, err := peakMemory(p.command.Process.Pid)
 	f.MB = float64(n) / 1e6
 	return f, err
 }
 
-// startTLS goes on under TLS (RFC 3207).
-func (c *client) startTLS() error {
-	if err := c.command(220, "STARTTLS\r\n"); err != nil {
-		return err
-	}
-	secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true}) // a certificate that it made for itself
-	if err := secure.Handshake(); err != nil {
-		return err
-	}
-	c.conn = secure
-	c.r.Reset(secure)
-	return c.command(250, "EHLO client.sender.example\r\n")
-}
-
 // large sends many large messages at once, all with one attachment.
 func (b *bench) large(ctx context.Context, p *peer) (footprint, error) {
 	f := footprint{What: fmt.Sprintf("%d messages of %d MB at once", largeMessages, largeSize/1_000_000), Target: largeTarget}
-	m := largeMessage()
+	m := traffic.Large(largeSize)
 	l := b.newRound(largeMessages)
 	done := make(chan struct{})
 	go func() {
-		load{to: p.address, concurrency: largeMessages, reuse: 1, mail: []message{m}}.send(l)
-		l.wait(patience)
+		traffic.Load{To: p.address, Concurrency: largeMessages, Reuse: 1, Mail: []traffic.Message{m}}.Send(l)
+		l.Wait(patience)
 		close(done)
 	}()
 	ticker := time.NewTicker(5 * time.Second)
@@ -129,38 +116,17 @@ func (b *bench) large(ctx context.Context, p *peer) (footprint, error) {
 		case <-done:
 			waiting = false
 		case <-ticker.C:
-			b.say("  %d of %d arrived", l.came.Load(), largeMessages)
+			b.say("  %d of %d arrived", l.Count(), largeMessages)
 		case <-ctx.Done():
 			return f, ctx.Err()
 		}
 	}
-	o := l.close()
-	f.Note = fmt.Sprintf("%d arrived, %d refused, %.0f s", l.came.Load(), o.Refused, o.Elapsed.Seconds())
+	o := l.Outcome()
+	f.Note = fmt.Sprintf("%d arrived, %d refused, %.0f s", l.Count(), o.Refused, o.Elapsed.Seconds())
 	if o.Refused > 0 {
-		for i := range l.entries {
-			if !l.entries[i].taken {
-				f.Note += ": " + l.entries[i].reply
-				break
-			}
-		}
+		f.Note += ": " + l.Refusal()
 	}
 	n, err := peakMemory(p.command.Process.Pid)
 	f.MB = float64(n) / 1e6
 	return f, err
-}
-
-// largeMessage is as large as Postern takes by default, but for the token.
-func largeMessage() message {
-	var b bytes.Buffer
-	b.Grow(largeSize)
-	r := dice()
-	writeHeader(&b, r)
-	b.WriteString("Content-Type: multipart/mixed; boundary=\"=_part\"\n\n--=_part\nContent-Type: application/pdf; name=\"plan.pdf\"\n" +
-		"Content-Disposition: attachment; filename=\"plan.pdf\"\nContent-Transfer-Encoding: base64\n\n")
-	const room, line, bare = 200, 78, 57
-	lines := (largeSize - b.Len() - bytes.Count(b.Bytes(), []byte("\n")) - room) / line
-	writeBase64(&b, r, lines*bare)
-	b.WriteString("--=_part--\n")
-	m, _ := newMessage(b.Bytes())
-	return m
 }

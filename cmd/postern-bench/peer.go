@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"postern/cmd/postern-bench/traffic"
 )
 
 // peer is a server under test, running.
@@ -63,12 +65,12 @@ func (p *peer) awaitGreeting(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
-		c := client{to: p.address}
-		if c.open() == nil {
-			c.quit()
+		c := traffic.Client{To: p.address}
+		if c.Open() == nil {
+			c.Quit()
 			return nil
 		}
-		c.drop()
+		c.Drop()
 		select {
 		case err := <-p.ended:
 			p.ended <- err
@@ -159,7 +161,7 @@ listen.metrics = %q
 [domains.%q]
 deliver_to = [%q]
 recipients = "verify"
-`, domain, filepath.Join(at.dir, "state"), mx, metrics, domain, at.inside)
+`, traffic.Domain, filepath.Join(at.dir, "state"), mx, metrics, traffic.Domain, at.inside)
 }
 
 // kept is how many messages Postern says it holds.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"postern/cmd/postern-bench/traffic"
 )
 
 // newPostfix is Postfix as a bare relay to the sink, with a configuration and a
@@ -74,7 +76,7 @@ smtputf8_enable = no
 message_size_limit = 60000000
 mailbox_size_limit = 0
 in_flow_delay = 0
-`, at.dir, domain, host, port)
+`, at.dir, traffic.Domain, host, port)
 }
 
 // postfixMaster names the services that a relay needs.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"postern/cmd/postern-bench/traffic"
 )
 
 // report is what a run found.
@@ -61,13 +63,13 @@ func kernel() string {
 	return runtime.GOOS + " " + strings.TrimSpace(string(release))
 }
 
-func (r *report) describeMail(list []message) {
+func (r *report) describeMail(list []traffic.Message) {
 	sizes := make([]int, len(list))
 	for i, m := range list {
-		sizes[i] = m.size
+		sizes[i] = m.Size
 	}
 	slices.Sort(sizes)
-	r.Mail.Distinct, r.Mail.Mean = len(list), meanSize(list)
+	r.Mail.Distinct, r.Mail.Mean = len(list), traffic.MeanSize(list)
 	r.Mail.P50, r.Mail.P95 = percentile(sizes, 0.50), percentile(sizes, 0.95)
 }
 
@@ -173,17 +175,14 @@ func (r *report) writeRatios(w io.Writer) {
 }
 
 func writeMemory(w io.Writer, list []footprint) {
-	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "memory of postern\tpeak MB\ttarget\t")
+	fmt.Fprintf(w, "\n%-32s %8s %8s\n", "memory of postern", "peak MB", "target")
 	for _, f := range list {
 		target := ""
 		if f.Target > 0 {
 			target = fmt.Sprintf("%.0f", f.Target)
 		}
-		fmt.Fprintf(t, "%s\t%.0f\t%s\t\t%s\n", f.What, f.MB, target, f.Note)
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-32s %8.0f %8s  %s", f.What, f.MB, target, f.Note), " "))
 	}
-	_ = t.Flush()
 }
 
 // save writes the report as JSON.

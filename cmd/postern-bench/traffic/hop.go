@@ -1,4 +1,4 @@
-package main
+package traffic
 
 import (
 	"bufio"
@@ -18,9 +18,9 @@ type hop struct {
 	pool   chan *insideConn
 }
 
-// runHop is the hop in a process of its own, so that its costs can be told from
+// ServeHop is the hop in a process of its own, so that its costs can be told from
 // those of the sender and the sink. It serves until it is stopped.
-func runHop(ctx context.Context, listen, inside string) error {
+func ServeHop(ctx context.Context, listen, inside string) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err

@@ -1,7 +1,8 @@
-package main
+package traffic
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -15,22 +16,22 @@ import (
 // users is how many recipients the mail is for, in turn.
 const users = 100
 
-// load says how mail is sent.
-type load struct {
-	to          string // the server under test
-	concurrency int    // sessions at once
-	reuse       int    // messages in one connection
-	mail        []message
+// Load says how mail is sent.
+type Load struct {
+	To          string // the server under test
+	Concurrency int    // sessions at once
+	Reuse       int    // messages in one connection
+	Mail        []Message
 }
 
-// send sends messages until each entry of the ledger was tried once.
-func (w load) send(l *ledger) {
+// Send sends messages until each entry of the ledger was tried once.
+func (w Load) Send(l *Ledger) {
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range w.concurrency {
+	for range w.Concurrency {
 		group.Go(func() {
-			c := client{to: w.to}
-			defer c.quit()
+			c := Client{To: w.To}
+			defer c.Quit()
 			for {
 				index := int(next.Add(1)) - 1
 				if index >= len(l.entries) {
@@ -44,17 +45,17 @@ func (w load) send(l *ledger) {
 }
 
 // sendOne sends one message, over the client's connection or a new one.
-func (w load) sendOne(c *client, l *ledger, index int) {
+func (w Load) sendOne(c *Client, l *Ledger, index int) {
 	e := &l.entries[index]
 	e.sent = l.now()
-	reply, err := c.send(w.mail[index%len(w.mail)], token(l.round, index), index%users)
+	reply, err := c.send(w.Mail[index%len(w.Mail)], token(l.round, index), index%users)
 	e.replied = l.now()
 	e.taken, e.reply = err == nil && reply.code == 250, reply.text
 	if err != nil {
 		e.reply = err.Error()
-		c.drop()
-	} else if c.sent >= w.reuse {
-		c.quit()
+		c.Drop()
+	} else if c.sent >= w.Reuse {
+		c.Quit()
 	}
 }
 
@@ -64,18 +65,18 @@ type reply struct {
 	text string // its last line
 }
 
-// client is a sending MTA in one connection.
-type client struct {
-	to   string
-	from net.Addr // nil: whatever the system takes
+// Client is a sending MTA in one connection.
+type Client struct {
+	To   string   // the server
+	From net.Addr // nil: whatever the system takes
 	conn net.Conn
 	r    *bufio.Reader
 	sent int // messages in this connection
 }
 
-// open connects and greets.
-func (c *client) open() error {
-	conn, err := (&net.Dialer{Timeout: silence, LocalAddr: c.from}).Dial("tcp", c.to)
+// Open connects and greets.
+func (c *Client) Open() error {
+	conn, err := (&net.Dialer{Timeout: silence, LocalAddr: c.From}).Dial("tcp", c.To)
 	if err != nil {
 		return err
 	}
@@ -92,28 +93,28 @@ func (c *client) open() error {
 
 // send is a transaction: MAIL, RCPT and DATA in one write, as RFC 2920 allows,
 // then the content.
-func (c *client) send(m message, token []byte, user int) (reply, error) {
+func (c *Client) send(m Message, token []byte, user int) (reply, error) {
 	if c.conn == nil {
-		if err := c.open(); err != nil {
+		if err := c.Open(); err != nil {
 			return reply{}, err
 		}
 	}
 	c.sent++
 	body := ""
-	if m.eightBit {
+	if m.EightBit {
 		body = " BODY=8BITMIME"
 	}
-	size := m.size + len(token)
-	if err := c.write(net.Buffers{fmt.Appendf(nil, "MAIL FROM:<ann@sender.example> SIZE=%d%s\r\nRCPT TO:<user%d@%s>\r\nDATA\r\n", size, body, user, domain)}); err != nil {
+	size := m.Size + len(token)
+	if err := c.write(net.Buffers{fmt.Appendf(nil, "MAIL FROM:<ann@sender.example> SIZE=%d%s\r\nRCPT TO:<user%d@%s>\r\nDATA\r\n", size, body, user, Domain)}); err != nil {
 		return reply{}, err
 	}
 	for _, want := range []int{250, 250, 354} {
 		if answer, err := c.read(); err != nil || answer.code != want {
-			c.drop() // what the server would take for content is not known
+			c.Drop() // what the server would take for content is not known
 			return answer, err
 		}
 	}
-	if err := c.write(net.Buffers{token, m.stuffed, []byte(".\r\n")}); err != nil {
+	if err := c.write(net.Buffers{token, m.Stuffed, []byte(".\r\n")}); err != nil {
 		// A server that refuses early says why before it closes.
 		answer, readErr := c.read()
 		return answer, errors.Join(err, readErr)
@@ -121,20 +122,20 @@ func (c *client) send(m message, token []byte, user int) (reply, error) {
 	return c.read()
 }
 
-func (c *client) write(b net.Buffers) error {
+func (c *Client) write(b net.Buffers) error {
 	_ = c.conn.SetDeadline(time.Now().Add(silence)) // fails only on a closed connection
 	_, err := b.WriteTo(c.conn)
 	return err
 }
 
-func (c *client) command(want int, line string) error {
+func (c *Client) command(want int, line string) error {
 	if err := c.write(net.Buffers{[]byte(line)}); err != nil {
 		return err
 	}
 	return c.expect(want)
 }
 
-func (c *client) expect(want int) error {
+func (c *Client) expect(want int) error {
 	answer, err := c.read()
 	if err == nil && answer.code != want {
 		err = fmt.Errorf("the server said %q", answer.text)
@@ -143,7 +144,7 @@ func (c *client) expect(want int) error {
 }
 
 // read reads a reply of one line or more (RFC 5321, section 4.2.1).
-func (c *client) read() (reply, error) {
+func (c *Client) read() (reply, error) {
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -160,17 +161,32 @@ func (c *client) read() (reply, error) {
 	}
 }
 
-// quit ends the connection as it should be.
-func (c *client) quit() {
+// Quit ends the connection as it should be.
+func (c *Client) Quit() {
 	if c.conn != nil {
 		_ = c.command(221, "QUIT\r\n") // the mail was answered: nothing depends on this
 	}
-	c.drop()
+	c.Drop()
 }
 
-func (c *client) drop() {
+// Drop ends the connection as a broken network does.
+func (c *Client) Drop() {
 	if c.conn != nil {
 		_ = c.conn.Close() // nothing depends on it
 		c.conn = nil
 	}
+}
+
+// StartTLS goes on under TLS (RFC 3207), whatever the certificate.
+func (c *Client) StartTLS() error {
+	if err := c.command(220, "STARTTLS\r\n"); err != nil {
+		return err
+	}
+	secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true}) // a server under test has made its own
+	if err := secure.Handshake(); err != nil {
+		return err
+	}
+	c.conn = secure
+	c.r.Reset(secure)
+	return c.command(250, "EHLO client.sender.example\r\n")
 }

@@ -1,4 +1,4 @@
-package main
+package traffic
 
 import (
 	"bufio"
@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// domain is the one whose mail is measured. Its users are those whose names
+// Domain is the one whose mail is measured. Its users are those whose names
 // begin with "user": a server that takes any name would be taken for a catch-all
 // by what verifies recipients.
-const domain = "bench.example"
+const Domain = "bench.example"
 
 // headSize is how much of a content is searched for the token.
 const headSize = 16 << 10
@@ -22,27 +22,29 @@ const headSize = 16 << 10
 // silence is how long the sink and the sender wait for the other side.
 const silence = 10 * time.Minute
 
-// sink is the server inside: it takes everything for its users as fast as it
+// Sink is the server inside: it takes everything for its users as fast as it
 // can, throws it away, and counts.
-type sink struct {
+type Sink struct {
 	listener net.Listener
-	current  atomic.Pointer[ledger]
-	strays   atomic.Int64 // messages without a token, or of another round
+	current  atomic.Pointer[Ledger]
+	strays   atomic.Int64
 }
 
-func listenSink() (*sink, error) {
+// Listen opens a sink on a free port of the loopback.
+func Listen() (*Sink, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{listener: l}
+	s := &Sink{listener: l}
 	go s.serve()
 	return s, nil
 }
 
-func (s *sink) address() string { return s.listener.Addr().String() }
+// Address is where it listens.
+func (s *Sink) Address() string { return s.listener.Addr().String() }
 
-func (s *sink) serve() {
+func (s *Sink) serve() {
 	for {
 		c, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -58,7 +60,7 @@ func (s *sink) serve() {
 
 // session speaks RFC 5321 with one client, whatever it pipelines (RFC 2920):
 // replies are sent when no further command is at hand.
-func (s *sink) session(c net.Conn) {
+func (s *Sink) session(c net.Conn) {
 	defer c.Close()
 	r := bufio.NewReaderSize(c, 64<<10)
 	out := []byte("220 sink.example ESMTP\r\n")
@@ -151,7 +153,7 @@ func readContent(r *bufio.Reader, head []byte) ([]byte, error) {
 }
 
 // take counts one message.
-func (s *sink) take(head []byte) {
+func (s *Sink) take(head []byte) {
 	round, index, ok := findToken(head)
 	l := s.current.Load()
 	if !ok || l == nil || l.round != round {
@@ -161,4 +163,11 @@ func (s *sink) take(head []byte) {
 	l.arrive(index)
 }
 
-func (s *sink) close() error { return s.listener.Close() }
+// Count lets the messages of a round be counted, and no others.
+func (s *Sink) Count(l *Ledger) { s.current.Store(l) }
+
+// Strays is how many messages came without a token, or of a round that was over.
+func (s *Sink) Strays() int64 { return s.strays.Load() }
+
+// Close lets no further client in.
+func (s *Sink) Close() error { return s.listener.Close() }

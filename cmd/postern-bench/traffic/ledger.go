@@ -1,4 +1,4 @@
-package main
+package traffic
 
 import (
 	"bytes"
@@ -19,9 +19,11 @@ func token(round, index int) []byte {
 
 // findToken reads the token of a message from the beginning of its content.
 func findToken(head []byte) (round, index int, ok bool) {
-	at := bytes.Index(head, []byte("\n"+tokenField)) + 1
-	if at == 0 && !bytes.HasPrefix(head, []byte(tokenField)) {
-		return 0, 0, false
+	at := 0
+	if !bytes.HasPrefix(head, []byte(tokenField)) {
+		if at = bytes.Index(head, []byte("\n"+tokenField)) + 1; at == 0 {
+			return 0, 0, false
+		}
 	}
 	value, _, ended := bytes.Cut(head[at+len(tokenField):], []byte("\r\n"))
 	r, i, dot := bytes.Cut(value, []byte("."))
@@ -46,24 +48,25 @@ type entry struct {
 	copies  atomic.Int32
 }
 
-// ledger holds a round's messages. Each entry has one writer on the sending
+// Ledger holds a round's messages. Each entry has one writer on the sending
 // side; the sink writes only what is atomic.
-type ledger struct {
+type Ledger struct {
 	round   int
 	began   time.Time
 	entries []entry
 	came    atomic.Int64 // messages of which a copy arrived
 }
 
-func newLedger(round, n int) *ledger {
-	return &ledger{round: round, began: time.Now(), entries: make([]entry, n)}
+// NewLedger is for n messages; no two of a run have the same round.
+func NewLedger(round, n int) *Ledger {
+	return &Ledger{round: round, began: time.Now(), entries: make([]entry, n)}
 }
 
 // now is the time since the round began.
-func (l *ledger) now() time.Duration { return time.Since(l.began) }
+func (l *Ledger) now() time.Duration { return time.Since(l.began) }
 
 // arrive notes a copy at the sink.
-func (l *ledger) arrive(index int) {
+func (l *Ledger) arrive(index int) {
 	if index < 0 || index >= len(l.entries) {
 		return
 	}
@@ -74,9 +77,9 @@ func (l *ledger) arrive(index int) {
 	}
 }
 
-// wait returns when everything that was taken has arrived, or when nothing has
+// Wait returns when everything that was taken has arrived, or when nothing has
 // come for as long as patience.
-func (l *ledger) wait(patience time.Duration) {
+func (l *Ledger) Wait(patience time.Duration) {
 	taken := 0
 	for i := range l.entries {
 		if l.entries[i].taken {
@@ -92,20 +95,19 @@ func (l *ledger) wait(patience time.Duration) {
 	}
 }
 
-// outcome sums a round up.
-type outcome struct {
-	Taken    int           `json:"taken"`    // answered with 250
-	Refused  int           `json:"refused"`  // answered otherwise, or not at all
-	Lost     int           `json:"lost"`     // taken, and did not arrive
-	Doubled  int           `json:"doubled"`  // arrived more than once
-	Elapsed  time.Duration `json:"-"`        // from the first connect to the last reply or arrival
-	Session  spread        `json:"session"`  // from connect (or MAIL) to the final reply
-	EndToEnd spread        `json:"endToEnd"` // from connect (or MAIL) until whole at the sink
+// Outcome sums a round up.
+type Outcome struct {
+	Taken    int             `json:"taken"`   // answered with 250
+	Refused  int             `json:"refused"` // answered otherwise, or not at all
+	Lost     int             `json:"lost"`    // taken, and did not arrive
+	Doubled  int             `json:"doubled"` // arrived more than once
+	Elapsed  time.Duration   `json:"-"`       // from the first connect to the last reply or arrival
+	Session  []time.Duration `json:"-"`       // from connect (or MAIL) to the final reply
+	EndToEnd []time.Duration `json:"-"`       // from connect (or MAIL) until whole at the sink
 }
 
-// close counts what became of everything.
-func (l *ledger) close() (o outcome) {
-	var session, endToEnd []time.Duration
+// Outcome counts what became of everything so far.
+func (l *Ledger) Outcome() (o Outcome) {
 	for i := range l.entries {
 		e := &l.entries[i]
 		arrived := time.Duration(e.arrived.Load())
@@ -120,11 +122,26 @@ func (l *ledger) close() (o outcome) {
 		case arrived == 0:
 			o.Lost++
 		default:
-			endToEnd = append(endToEnd, arrived-e.sent)
+			o.EndToEnd = append(o.EndToEnd, arrived-e.sent)
 		}
 		o.Taken++
-		session = append(session, e.replied-e.sent)
+		o.Session = append(o.Session, e.replied-e.sent)
 	}
-	o.Session, o.EndToEnd = newSpread(session), newSpread(endToEnd)
 	return o
+}
+
+// Arrived says whether message index has come to the sink.
+func (l *Ledger) Arrived(index int) bool { return l.entries[index].copies.Load() > 0 }
+
+// Count is how many messages have come to the sink.
+func (l *Ledger) Count() int { return int(l.came.Load()) }
+
+// Refusal is what was said to the first message that was refused, or "".
+func (l *Ledger) Refusal() string {
+	for i := range l.entries {
+		if e := &l.entries[i]; !e.taken {
+			return e.reply
+		}
+	}
+	return ""
 }

@@ -1,4 +1,9 @@
-package main
+// Package traffic is the mail of a measurement: messages, the sender, the sink
+// that counts what arrives, and the bare hop, which is the least that can stand
+// between the two. It speaks RFC 5321 with PIPELINING (RFC 2920) as senders and
+// servers in use do, and as cheaply as it can: the servers measured share the
+// machine with it. Which servers are measured, and what they cost, is for others.
+package traffic
 
 import (
 	"bytes"
@@ -9,28 +14,28 @@ import (
 	"path/filepath"
 )
 
-// message is one that is sent, ready for the wire.
-type message struct {
-	stuffed  []byte // dot-stuffed, ending in CRLF, without the final dot
-	size     int    // octets before stuffing, as RFC 1870 counts
-	eightBit bool   // it needs 8BITMIME (RFC 6152)
+// Message is one that is sent, ready for the wire.
+type Message struct {
+	Stuffed  []byte // dot-stuffed, ending in CRLF, without the final dot
+	Size     int    // octets before stuffing, as RFC 1870 counts
+	EightBit bool   // it needs 8BITMIME (RFC 6152)
 }
 
 // maxReceived is how many Received fields a message may have to be sent: at 50
 // mail servers take it for a loop, and two hops add theirs.
 const maxReceived = 40
 
-// newMessage makes raw ready, or says that it is none to send: it has no header,
+// NewMessage makes raw ready, or says that it is none to send: it has no header,
 // or has been through too many hops.
-func newMessage(raw []byte) (message, bool) {
+func NewMessage(raw []byte) (Message, bool) {
 	if mbox, rest, ok := bytes.Cut(raw, []byte("\n")); ok && bytes.HasPrefix(mbox, []byte("From ")) {
 		raw = rest
 	}
 	if !startsWithField(raw) || countReceived(raw) > maxReceived {
-		return message{}, false
+		return Message{}, false
 	}
 	normal := normalise(raw)
-	return message{stuffed: stuff(normal), size: len(normal), eightBit: hasEightBit(normal)}, true
+	return Message{Stuffed: stuff(normal), Size: len(normal), EightBit: hasEightBit(normal)}, true
 }
 
 // startsWithField says whether the first line is a header field (RFC 5322,
@@ -95,9 +100,9 @@ func hasEightBit(content []byte) bool {
 	return false
 }
 
-// readFolder reads at most want messages from the files below dir, chosen at
+// ReadFolder reads at most want messages from the files below dir, chosen at
 // random but in every run the same ones.
-func readFolder(dir string, want int) ([]message, error) {
+func ReadFolder(dir string, want int) ([]Message, error) {
 	var paths []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
@@ -109,7 +114,7 @@ func readFolder(dir string, want int) ([]message, error) {
 		return nil, fmt.Errorf("read messages: %w", err)
 	}
 	dice().Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
-	var list []message
+	var list []Message
 	for _, path := range paths {
 		if len(list) == want {
 			break
@@ -118,7 +123,7 @@ func readFolder(dir string, want int) ([]message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read messages: %w", err)
 		}
-		if m, ok := newMessage(raw); ok {
+		if m, ok := NewMessage(raw); ok {
 			list = append(list, m)
 		}
 	}
@@ -131,20 +136,20 @@ func readFolder(dir string, want int) ([]message, error) {
 // dice throw the same numbers in every run.
 func dice() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
-// meanSize is in octets.
-func meanSize(list []message) float64 {
+// MeanSize is in octets.
+func MeanSize(list []Message) float64 {
 	sum := 0
 	for _, m := range list {
-		sum += m.size
+		sum += m.Size
 	}
 	return float64(sum) / float64(max(1, len(list)))
 }
 
-// raiseMean replaces some of the messages by ones with an attachment, so that
+// RaiseMean replaces some of the messages by ones with an attachment, so that
 // the mean size becomes the wanted one: archives of mail have mostly lost their
 // attachments, and a company's mail has not.
-func raiseMean(list []message, mean float64) {
-	now := meanSize(list)
+func RaiseMean(list []Message, mean float64) {
+	now := MeanSize(list)
 	if now >= mean {
 		return
 	}
@@ -154,7 +159,7 @@ func raiseMean(list []message, mean float64) {
 	step := max(1, int(1/min(1, share)))
 	for i := 0; i < len(list) && need > 0; i += step {
 		m := withAttachment(r, attachmentSize(r))
-		need -= float64(m.size - list[i].size)
+		need -= float64(m.Size - list[i].Size)
 		list[i] = m
 	}
 }
