@@ -21,8 +21,10 @@ func benchmarkPut(b *testing.B, together int) {
 	for g := range together {
 		wg.Go(func() {
 			for i := g; i < b.N; i += together {
-				_, err := s.Put(b.Context(), Entry{Message: mail.NewID(time.Now()), Class: mail.ClassSpam,
-					Sender: "a@sender.example", Recipients: []string{"b@example.com"}, Subject: "Subject"}, content)
+				_, err := s.Put(b.Context(), Entry{
+					Message: mail.NewID(time.Now()), Class: mail.ClassSpam,
+					Sender: "a@sender.example", Recipients: []string{"b@example.com"}, Subject: "Subject",
+				}, content)
 				if err != nil {
 					b.Error(err)
 					return

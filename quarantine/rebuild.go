@@ -112,8 +112,10 @@ func (s *Store) reconstruct(id string, f found) (Entry, error) {
 		s.Log.Warn("quarantine sidecar unreadable", "id", id, "err", err)
 	}
 	message, _, _ := strings.Cut(id, ".")
-	e = Entry{ID: id, Message: message, Time: f.changed, Recipients: []string{}, Symbols: []string{},
-		Class: mail.ClassPolicy, Reason: "what was known of it is lost"}
+	e = Entry{
+		ID: id, Message: message, Time: f.changed, Recipients: []string{}, Symbols: []string{},
+		Class: mail.ClassPolicy, Reason: "what was known of it is lost",
+	}
 	file, err := s.disk.open(fileName(id, originalEnd))
 	if err != nil {
 		return e, err

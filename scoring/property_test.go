@@ -55,8 +55,10 @@ func (r random) policy() Policy {
 }
 
 func (r random) result() mail.Result {
-	f := mail.Result{Filter: fmt.Sprint("f", r.IntN(3)), Symbol: someSymbols[r.IntN(len(someSymbols))],
-		Points: float64(r.IntN(100))/10 - 4, HasPoints: r.IntN(2) > 0, Fault: mail.Fault(max(0, r.IntN(8)-5))}
+	f := mail.Result{
+		Filter: fmt.Sprint("f", r.IntN(3)), Symbol: someSymbols[r.IntN(len(someSymbols))],
+		Points: float64(r.IntN(100))/10 - 4, HasPoints: r.IntN(2) > 0, Fault: mail.Fault(max(0, r.IntN(8)-5)),
+	}
 	if r.IntN(3) == 0 {
 		f.Attachment = &mail.Attachment{Part: r.IntN(3)}
 	}

@@ -47,8 +47,10 @@ func fact(symbol string, points float64) mail.Result {
 }
 
 func attachment(part int, path string) mail.Result {
-	return mail.Result{Filter: "attachments", Symbol: "ATTACHMENT_BLOCKED",
-		Attachment: &mail.Attachment{Name: path, Path: path, Part: part, Blocked: true}}
+	return mail.Result{
+		Filter: "attachments", Symbol: "ATTACHMENT_BLOCKED",
+		Attachment: &mail.Attachment{Name: path, Path: path, Part: part, Blocked: true},
+	}
 }
 
 func silent(filter string) mail.Result {

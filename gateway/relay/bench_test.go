@@ -66,8 +66,10 @@ func benchmarkDeliver(b *testing.B, parallelism int) {
 	r := New(Config{Connections: parallelism * 2})
 	defer r.Close()
 	text := mail.Bytes("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 74)+"\r\n", 34_000/76))
-	job := Job{Route: Route{Hosts: []string{sink(b)}}, ReversePath: mail.Address{Local: "s", Domain: "example.org"},
-		Recipients: []mail.Address{{Local: "a", Domain: "inside.test"}}, Content: text}
+	job := Job{
+		Route: Route{Hosts: []string{sink(b)}}, ReversePath: mail.Address{Local: "s", Domain: "example.org"},
+		Recipients: []mail.Address{{Local: "a", Domain: "inside.test"}}, Content: text,
+	}
 	b.SetParallelism(parallelism)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()

@@ -35,8 +35,10 @@ func newDelivery(r *Relay, j Job) *delivery {
 func (r *Relay) Deliver(ctx context.Context, j Job) (outcomes []Outcome, late <-chan []Outcome) {
 	d := newDelivery(r, j)
 	if j.Content == nil { // without it a transaction only asks
-		d.fail("", &hopError{status: Later, err: errors.New("the job has no content"),
-			reply: unreadable})
+		d.fail("", &hopError{
+			status: Later, err: errors.New("the job has no content"),
+			reply: unreadable,
+		})
 		return d.outcomes, nil
 	}
 	d.run(ctx)

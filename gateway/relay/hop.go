@@ -181,8 +181,10 @@ func (r *Relay) exchangers(ctx context.Context, entry key) ([]target, error) {
 	case len(mxs) == 0:
 		return nil, &hopError{status: Down, err: fmt.Errorf("look up MX: %w", err)}
 	case len(mxs) == 1 && strings.TrimSuffix(mxs[0].Host, ".") == "": // RFC 7505
-		return nil, &hopError{status: Refused, err: errors.New("null MX"),
-			reply: mail.Reply{Code: 556, Enhanced: "5.1.10", Text: "The domain accepts no mail"}}
+		return nil, &hopError{
+			status: Refused, err: errors.New("null MX"),
+			reply: mail.Reply{Code: 556, Enhanced: "5.1.10", Text: "The domain accepts no mail"},
+		}
 	}
 	return config.better(ctx, entry, mxs)
 }

@@ -137,8 +137,10 @@ func TestInside(t *testing.T) {
 func sendTen(t *testing.T, r *Relay, route Route, worker int) {
 	for i := range 10 {
 		from := mail.Address{Local: fmt.Sprintf("s %d-%d", worker, i), Domain: "example.org"}
-		out, _ := r.Deliver(t.Context(), Job{Route: route, ReversePath: from, Content: contentOf(from.String()), EightBit: true,
-			Recipients: []mail.Address{{Local: "unknown", Domain: "inside.test"}, {Local: "ä", Domain: "inside.test"}}})
+		out, _ := r.Deliver(t.Context(), Job{
+			Route: route, ReversePath: from, Content: contentOf(from.String()), EightBit: true,
+			Recipients: []mail.Address{{Local: "unknown", Domain: "inside.test"}, {Local: "ä", Domain: "inside.test"}},
+		})
 		if out[0].Status != Refused || out[0].Reply.Enhanced != "5.1.1" || out[1].Status != Taken {
 			t.Errorf("outcomes %+v", out)
 		}

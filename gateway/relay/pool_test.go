@@ -34,8 +34,10 @@ const (
 )
 
 func job(hosts ...string) Job {
-	return Job{Route: Route{Hosts: hosts}, ReversePath: mail.Address{Local: "s", Domain: "example.org"},
-		Recipients: []mail.Address{{Local: "a", Domain: "inside.test"}}, Content: hello}
+	return Job{
+		Route: Route{Hosts: hosts}, ReversePath: mail.Address{Local: "s", Domain: "example.org"},
+		Recipients: []mail.Address{{Local: "a", Domain: "inside.test"}}, Content: hello,
+	}
 }
 
 // deliver hands a message to "one" and expects a status.
@@ -379,8 +381,10 @@ func TestLateReused(t *testing.T) {
 
 // The end of the caller's context ends everything before the final dot at once.
 func TestCancel(t *testing.T) {
-	for _, session := range []string{"* eof", "< 220 one\n> EHLO gw.test\n* eof", greeting + "> MAIL FROM:<s@example.org>\n* cut",
-		greeting + strings.Split(message, "* data")[0] + "* sleep 1m\n* cut"} {
+	for _, session := range []string{
+		"* eof", "< 220 one\n> EHLO gw.test\n* eof", greeting + "> MAIL FROM:<s@example.org>\n* cut",
+		greeting + strings.Split(message, "* data")[0] + "* sleep 1m\n* cut",
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNetwork(t, session)
 			r := New(Config{Hostname: "gw.test", Dial: n.dial, Resolver: fakeResolver{}})

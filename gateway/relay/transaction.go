@@ -80,8 +80,10 @@ func (t *transaction) admit() {
 		case !wholesome(j.ReversePath) || !wholesome(rcpt):
 			t.refuse(i, Outcome{Reply: mail.Reply{Code: 553, Enhanced: "5.1.3", Text: "The address can't be written"}})
 		case j.Content != nil && caps.Size > 0 && j.Content.Size() > caps.Size:
-			t.refuse(i, Outcome{TooBig: true, Reply: mail.Reply{Code: 552, Enhanced: "5.3.4",
-				Text: "Message too big: the limit is " + strconv.FormatInt(caps.Size, 10) + " octets"}})
+			t.refuse(i, Outcome{TooBig: true, Reply: mail.Reply{
+				Code: 552, Enhanced: "5.3.4",
+				Text: "Message too big: the limit is " + strconv.FormatInt(caps.Size, 10) + " octets",
+			}})
 		case !caps.SMTPUTF8 && !(rcpt.ASCII() && j.ReversePath.ASCII()):
 			t.refuse(i, Outcome{Reply: mail.Reply{Code: 550, Enhanced: "5.6.7", Text: "The next hop takes no internationalized addresses"}})
 		default:
