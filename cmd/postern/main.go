@@ -19,7 +19,7 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Config string `help:"The configuration file." default:"/etc/postern/postern.toml" placeholder:"FILE" type:"path"`
+	Config string `help:"The configuration file; ${default} where none is named." default:"/etc/postern/postern.toml" placeholder:"FILE" type:"path"`
 
 	Serve      serveCommand      `cmd:"" help:"Run the gateway in the foreground."`
 	Check      checkCommand      `cmd:"" help:"Say what is wrong in the configuration."`
