@@ -21,12 +21,6 @@ type watch struct {
 	note   noter
 }
 
-func (w *watch) tell(fault []byte) {
-	if fault != nil {
-		w.note.octets(w.symbol, fault)
-	}
-}
-
 // outside finds text where only a reader without MIME would show it: before the
 // first boundary or behind the last (RFC 2046, section 5.1.1).
 type outside struct {

@@ -81,7 +81,7 @@ func (p *Part) contentType(value string, first bool, note noter) []string {
 		var faults []mime.Fault
 		p.Params, faults = v.Params()
 		note.faults(faults)
-		if t, ok := mediaType(v.Word); t != "" {
+		if t, ok := mime.ParseMediaType(v.Word); t != "" {
 			p.MediaType = t
 			if !ok {
 				note.add(MIMETypeMalformed, value)
@@ -91,33 +91,6 @@ func (p *Part) contentType(value string, first bool, note noter) []string {
 		}
 	}
 	return append(v.All("name"), v.All("filename")...)
-}
-
-// mediaType is the type in lower case; "" is one that says nothing, so that the
-// default holds (RFC 2045, section 5.2). QUIRK: a bare top-level type is read
-// as clients do.
-func mediaType(s string) (media string, ok bool) {
-	s = strings.ToLower(s)
-	top, sub, _ := strings.Cut(s, "/")
-	if isFieldName(top) && isFieldName(sub) && !strings.ContainsAny(s, `"<>@[]=?`) && !strings.Contains(sub, "/") {
-		return s, true
-	}
-	if top == "multipart" {
-		// Better to find no part in it than to overlook one.
-		return "multipart/mixed", false
-	}
-	if sub != "" {
-		return "", false
-	}
-	switch top {
-	case "text", "plain":
-		return "text/plain", false
-	case "html":
-		return "text/html", false
-	case "application", "image", "audio", "video", "font", "model":
-		return "application/octet-stream", false
-	}
-	return "", false
 }
 
 // contentEncoding reads a Content-Transfer-Encoding (RFC 2045, section 6.1).

@@ -329,11 +329,15 @@ func (r *reader) scan(w watch) (h hit) {
 			break
 		}
 		if w.check != nil {
-			w.tell(w.check.Line(r.lines.text, r.lines.ends))
+			if fault := w.check.Line(r.lines.text, r.lines.ends); fault != nil {
+				w.note.octets(w.symbol, fault)
+			}
 		}
 	}
 	if w.check != nil {
-		w.tell(w.check.End())
+		if fault := w.check.End(); fault != nil {
+			w.note.octets(w.symbol, fault)
+		}
 	}
 	if h.level < 0 {
 		h.end = r.lines.size

@@ -40,6 +40,39 @@ const (
 	FaultKinds = iota
 )
 
+// ParseMediaType is what a Content-Type's Word names (RFC 2045, section 5.1), in
+// lower case; "" is a word that says nothing, so that the default holds (section
+// 5.2). It is not ok where the word breaks the grammar. QUIRK: a bare top-level
+// type is read as clients do.
+func ParseMediaType(word string) (media string, ok bool) {
+	s := strings.ToLower(word)
+	top, sub, _ := strings.Cut(s, "/")
+	if isVisible(top) && isVisible(sub) && !strings.ContainsAny(s, `"<>@[]=?`) && !strings.Contains(sub, "/") {
+		return s, true
+	}
+	if top == "multipart" {
+		// Better to find no part in it than to overlook one.
+		return "multipart/mixed", false
+	}
+	if sub != "" {
+		return "", false
+	}
+	switch top {
+	case "text", "plain":
+		return "text/plain", false
+	case "html":
+		return "text/html", false
+	case "application", "image", "audio", "video", "font", "model":
+		return "application/octet-stream", false
+	}
+	return "", false
+}
+
+// isVisible says that s is printable ASCII without a space.
+func isVisible(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
 // ParseEncoding reads an unfolded Content-Transfer-Encoding (RFC 2045, section
 // 6.1): a known encoding has one name, whatever it was called, others keep
 // theirs in lower case.
