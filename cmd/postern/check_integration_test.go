@@ -77,7 +77,7 @@ address = "unix:/nowhere/clamd.ctl"
 			t.Errorf("no warning of %s:\n%s", want, errs)
 		}
 	}
-	catchAll.none()
+	catchAll.none(t)
 
 	picky := newInside(t)
 	picky.set(func(address string) string {

@@ -87,7 +87,7 @@ func TestIntegrationCrash(t *testing.T) {
 			w := newWorld(t, spooling(in, mode))
 			l := startLoad(w, 4, plain)
 			end := unsteady(in)
-			crashes := w.crashOften(20)
+			crashes := w.crashOften(in, 20)
 			end()
 			replies := l.stop()
 			w.start()
@@ -102,7 +102,7 @@ func TestIntegrationCrash(t *testing.T) {
 
 // crashOften kills the gateway at random moments, some of them while it starts,
 // and returns when that was.
-func (w *world) crashOften(rounds int) (crashes []time.Time) {
+func (w *world) crashOften(in *inside, rounds int) (crashes []time.Time) {
 	w.t.Helper()
 	for round := range rounds {
 		if round%4 == 3 {
@@ -112,8 +112,10 @@ func (w *world) crashOften(rounds int) (crashes []time.Time) {
 			w.start()
 			time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond)
 		}
-		crashes = append(crashes, time.Now())
 		w.kill()
+		// What the dead one sent last may still be in the inside's buffers.
+		eventually(w.t, "the inside has read all of it", in.quiet)
+		crashes = append(crashes, time.Now())
 	}
 	return crashes
 }

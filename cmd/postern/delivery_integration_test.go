@@ -21,10 +21,10 @@ func TestIntegrationSlowInside(t *testing.T) {
 		check      func(t *testing.T, w *world, in *inside, content []byte, id string)
 	}{
 		{"taken late", "250 2.0.0 taken", "alice@sender.example", func(t *testing.T, w *world, in *inside, content []byte, _ string) {
-			checkAdded(t, in.only().content, content, "ESMTP")
+			checkAdded(t, in.only(t).content, content, "ESMTP")
 		}},
 		{"refused late", "550 5.7.1 spam", "alice@sender.example", func(t *testing.T, w *world, in *inside, content []byte, id string) {
-			in.none()
+			in.none(t)
 			kept := w.objects("quarantine", "list", "--reason", "undeliverable")
 			if len(kept) != 1 || kept[0].text("class") != "undeliverable" || !strings.Contains(kept[0].text("reason"), "550 5.7.1 spam") {
 				t.Fatalf("kept: %v", kept)
@@ -35,7 +35,7 @@ func TestIntegrationSlowInside(t *testing.T) {
 		}},
 		{"refused late, from one of ours", "550 5.7.1 spam", "bob@example.com", func(t *testing.T, w *world, in *inside, content []byte, id string) {
 			in.set(nil, nil)
-			checkDSN(t, in.only(), "bob@example.com", "anna@example.com", "550 5.7.1 spam")
+			checkDSN(t, in.only(t), "bob@example.com", "anna@example.com", "550 5.7.1 spam")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestIntegrationQueue(t *testing.T) {
 	w.must("queue", "delete", other)
 	in.start()
 	w.must("queue", "retry", id)
-	checkAdded(t, in.only().content, first, "ESMTP")
+	checkAdded(t, in.only(t).content, first, "ESMTP")
 	eventually(t, "the queue is empty", func() bool { return len(w.objects("queue", "list")) == 0 })
 	found := w.objects("track", id)
 	if len(found) != 1 || !strings.Contains(fmt.Sprint(found[0]["deliveries"]), "250 2.0.0") {
@@ -162,7 +162,7 @@ func TestIntegrationLifetime(t *testing.T) {
 	for _, from := range []string{"alice@sender.example", "", "carl@here.example"} {
 		w.send(envelope{from, toAnna.to}, content, "250 2.0.0 ")
 	}
-	checkDSN(t, here.only(), "carl@here.example", "anna@example.com", "5.4.7")
+	checkDSN(t, here.only(t), "carl@here.example", "anna@example.com", "5.4.7")
 	eventually(t, "the queue is empty", func() bool { return len(w.objects("queue", "list")) == 0 })
 	kept := w.objects("quarantine", "list", "--reason", "undeliverable")
 	var senders []string
@@ -175,7 +175,7 @@ func TestIntegrationLifetime(t *testing.T) {
 	// Once the inside is back what is kept can still be had.
 	away.start()
 	w.must("quarantine", "release", kept[0].text("id"))
-	if a := away.only(); !bytes.HasSuffix(a.content, content) {
+	if a := away.only(t); !bytes.HasSuffix(a.content, content) {
 		t.Errorf("released:\n%s", a.content)
 	}
 }
@@ -203,7 +203,7 @@ func TestIntegrationRefusedInside(t *testing.T) {
 	}
 	// One is taken: the others are ours.
 	w.send(to("anna@example.com", "full@example.com", "gone@example.com"), content, "250 2.0.0 ")
-	if a := in.only(); !slices.Equal(a.to, []string{"anna@example.com"}) {
+	if a := in.only(t); !slices.Equal(a.to, []string{"anna@example.com"}) {
 		t.Errorf("taken for %s", a.to)
 	}
 	if list := w.objects("queue", "list"); len(list) != 1 || !slices.Equal(list[0].texts("recipients"), []string{"full@example.com"}) {

@@ -49,24 +49,26 @@ func TestIntegrationEngines(t *testing.T) {
 	in := newInside(t)
 	w := newWorld(t, domain(in, "")+engines(clamd, spamd)+"[score]\nquarantine = 100\nreject = 500\n")
 	w.start()
-	t.Run("virus", func(t *testing.T) { w.testVirus(t, in) })
+	t.Run("virus", func(t *testing.T) { w.with(t).testVirus(t, in) })
 	t.Run("refused spam", func(t *testing.T) {
+		w := w.with(t)
 		r := w.send(toAnna, message("gtube", filtertest.GTUBE()+"\n"), "550 5.7.1 ")
 		if strings.Contains(r, "GTUBE") {
 			t.Errorf("the stranger is told why: %q", r)
 		}
-		in.none()
+		in.none(t)
 		if found := w.objects("track", idOf(t, r)); len(found) != 1 || found[0].text("action") != "reject" {
 			t.Errorf("track: %v", found)
 		}
 	})
-	t.Run("marked spam", func(t *testing.T) { w.testMarked(t, in) })
-	t.Run("scan", w.testScan)
+	t.Run("marked spam", func(t *testing.T) { w.with(t).testMarked(t, in) })
+	t.Run("scan", func(t *testing.T) { w.with(t).testScan(t) })
 	t.Run("spamd stops", func(t *testing.T) {
+		w := w.with(t)
 		in.clear()
 		spamd.Stop()
 		w.send(toAnna, scam, "250 2.0.0 ")
-		if fields := added(t, in.only().content, scam); fields["X-Spam-Flag"][0] != "NO" {
+		if fields := added(t, in.only(t).content, scam); fields["X-Spam-Flag"][0] != "NO" {
 			t.Errorf("a silent spamd's mail bears %v", fields)
 		}
 	})
@@ -75,7 +77,7 @@ func TestIntegrationEngines(t *testing.T) {
 func (w *world) testVirus(t *testing.T, in *inside) {
 	virus := attached("a virus", "picture.jpg", filtertest.EICAR())
 	id := idOf(t, w.send(toAnna, virus, "250 2.0.0 "))
-	in.none()
+	in.none(t)
 	kept := w.objects("quarantine", "list", "--reason", "virus")
 	if len(kept) != 1 {
 		t.Fatalf("kept: %v", kept)
@@ -91,9 +93,9 @@ func (w *world) testVirus(t *testing.T, in *inside) {
 		t.Errorf("show --raw differs:\n%q", raw)
 	}
 	w.mustFail("quarantine", "release", id)
-	in.none()
+	in.none(t)
 	w.must("quarantine", "release", "--virus", id)
-	if a := in.only(); string(a.content) != string(virus) || a.from != toAnna.from || !slices.Equal(a.to, toAnna.to) {
+	if a := in.only(t); string(a.content) != string(virus) || a.from != toAnna.from || !slices.Equal(a.to, toAnna.to) {
 		t.Errorf("released: %+v", a)
 	}
 	in.clear()
@@ -103,7 +105,7 @@ func (w *world) testMarked(t *testing.T, in *inside) {
 	in.clear()
 	w.send(toAnna, scam, "250 2.0.0 ")
 	marked := strings.Replace(string(scam), "Subject: ", "Subject: [SPAM] ", 1)
-	fields := added(t, in.only().content, []byte(marked))
+	fields := added(t, in.only(t).content, []byte(marked))
 	status := strings.Join(fields["X-Spam-Status"], "")
 	found := regexp.MustCompile(`^Yes, score=(\d+\.\d) required=5\.0 tests=.*DEAR_FRIEND=\d`).FindStringSubmatch(status)
 	if found == nil {
@@ -312,7 +314,7 @@ func TestIntegrationUnscanned(t *testing.T) {
 	w := newWorld(t, domain(in, "")+fmt.Sprintf("[filters.clamav]\naddress = %q\non_error = \"ignore\"\n[score.symbols]\nGTUBE = 10\n", clamd.Unix))
 	w.start()
 	w.send(toAnna, message("clean", "Hello\n"), "250 2.0.0 ")
-	in.only()
+	in.only(t)
 	in.clear()
 	clean := idOf(t, w.send(toAnna, message("clean", filtertest.GTUBE()+"\n"), "250 2.0.0 "))
 	virus := idOf(t, w.send(toAnna, message("virus", filtertest.GTUBE()+"\n"+filtertest.MarkTestFile+"\n"), "250 2.0.0 "))
@@ -326,18 +328,18 @@ func TestIntegrationUnscanned(t *testing.T) {
 		t.Errorf("kept: %v", kept)
 	}
 	w.mustFail("quarantine", "release", clean) // clamd still can't be asked
-	in.none()
+	in.none(t)
 	clamd.Start()
 	eventually(t, "the clean one is released", func() bool {
 		_, _, code := w.run("quarantine", "release", clean)
 		return code == 0
 	})
-	in.only()
+	in.only(t)
 	in.clear()
 	if errs := w.mustFail("quarantine", "release", virus); !strings.Contains(errs, "virus") {
 		t.Errorf("release of what clamd now calls a virus: %q", errs)
 	}
-	in.none()
+	in.none(t)
 	w.must("quarantine", "release", virus, "--virus")
-	in.only()
+	in.only(t)
 }

@@ -31,7 +31,7 @@ type inside struct {
 
 	mu       sync.Mutex
 	listener net.Listener
-	conns    map[net.Conn]bool
+	conns    map[net.Conn]bool // false: closed by stop
 	mail     []arrival
 	dots     int // contents that came whole
 	dot      func(arrival) string
@@ -41,7 +41,7 @@ type inside struct {
 // newInside starts a server that takes everything.
 func newInside(t *testing.T) *inside {
 	t.Helper()
-	in := &inside{t: t, address: freeAddress(t), conns: map[net.Conn]bool{}}
+	in := &inside{t: t, address: freeAddress(), conns: map[net.Conn]bool{}}
 	in.start()
 	t.Cleanup(in.stop)
 	return in
@@ -57,8 +57,12 @@ func (in *inside) set(rcpt func(string) string, dot func(arrival) string) {
 
 // start listens, again after a stop.
 func (in *inside) start() {
-	in.t.Helper()
 	l, err := net.Listen("tcp", in.address)
+	// A process that is just being started has a copy of the old listener for a
+	// moment.
+	for until := time.Now().Add(patience); err != nil && time.Now().Before(until); l, err = net.Listen("tcp", in.address) {
+		pause()
+	}
 	if err != nil {
 		in.t.Error(err)
 		return
@@ -99,8 +103,8 @@ func (in *inside) stop() {
 	in.listener = nil
 	for c := range in.conns {
 		_ = c.Close()
+		in.conns[c] = false
 	}
-	clear(in.conns)
 }
 
 func (in *inside) serve(c net.Conn) {
@@ -227,6 +231,13 @@ func (in *inside) attempts() int {
 	return in.dots
 }
 
+// quiet says that nobody is connected.
+func (in *inside) quiet() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.conns) == 0
+}
+
 // clear forgets what arrived.
 func (in *inside) clear() {
 	in.mu.Lock()
@@ -235,21 +246,21 @@ func (in *inside) clear() {
 }
 
 // only waits for the one message there is to be, and returns it.
-func (in *inside) only() arrival {
-	in.t.Helper()
-	eventually(in.t, "a message arrives inside", func() bool { return len(in.all()) > 0 })
+func (in *inside) only(t *testing.T) arrival {
+	t.Helper()
+	eventually(t, "a message arrives inside", func() bool { return len(in.all()) > 0 })
 	list := in.all()
 	if len(list) != 1 {
-		in.t.Fatalf("%d messages inside, want 1", len(list))
+		t.Fatalf("%d messages inside, want 1", len(list))
 	}
 	return list[0]
 }
 
 // none says that nothing arrived.
-func (in *inside) none() {
-	in.t.Helper()
+func (in *inside) none(t *testing.T) {
+	t.Helper()
 	if list := in.all(); len(list) > 0 {
-		in.t.Errorf("%d messages inside, want none; the first:\n%.1000s", len(list), list[0].content)
+		t.Errorf("%d messages inside, want none; the first:\n%.1000s", len(list), list[0].content)
 	}
 }
 

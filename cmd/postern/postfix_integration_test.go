@@ -83,7 +83,7 @@ func startPostfix(t *testing.T, settings string) *postfix {
 		program = "/usr/sbin/postfix" // not every user's PATH holds the folder that Debian puts it in
 	}
 	dir := folder(t)
-	p := &postfix{address: freeAddress(t), dir: dir, log: &notes{}}
+	p := &postfix{address: freeAddress(), dir: dir, log: &notes{}}
 	config := filepath.Join(dir, "config")
 	writeFile(t, filepath.Join(config, "main.cf"), fmt.Sprintf(postfixMain, dir)+settings)
 	writeFile(t, filepath.Join(config, "master.cf"), p.address+postfixMaster)

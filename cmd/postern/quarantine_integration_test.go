@@ -38,7 +38,7 @@ func TestIntegrationQuarantineCommands(t *testing.T) {
 	virus := attached("invoice", "invoice.txt", filtertest.EICAR())
 	spamID := idOf(t, w.send(toAnna, spam, "250 2.0.0 "))
 	virusID := idOf(t, w.send(envelope{"mallory@other.example", []string{"bob@example.com", "carl@example.com"}}, virus, "250 2.0.0 "))
-	in.none()
+	in.none(t)
 	for _, running := range []bool{true, false} {
 		if !running {
 			if code := w.stop(); code != 0 {
@@ -46,6 +46,7 @@ func TestIntegrationQuarantineCommands(t *testing.T) {
 			}
 		}
 		t.Run(fmt.Sprintf("running %v", running), func(t *testing.T) {
+			w := w.with(t)
 			w.testLists(t, spamID, virusID)
 			for id, content := range map[string][]byte{spamID: spam, virusID: virus} {
 				if raw := w.must("quarantine", "show", id, "--raw"); raw != string(content) {
@@ -120,7 +121,7 @@ func (w *world) testReleases(t *testing.T, in *inside, id string, content []byte
 	}{{nil, "anna@example.com"}, {[]string{"--to", "carl@example.com"}, "carl@example.com"}} {
 		in.clear()
 		w.must(append([]string{"quarantine", "release", id}, r.args...)...)
-		if a := in.only(); !bytes.Equal(a.content, content) || !slices.Equal(a.to, []string{r.to}) || a.from != toAnna.from {
+		if a := in.only(t); !bytes.Equal(a.content, content) || !slices.Equal(a.to, []string{r.to}) || a.from != toAnna.from {
 			t.Errorf("released from %s to %s:\n%q", a.from, a.to, a.content)
 		}
 	}
@@ -221,7 +222,7 @@ func TestIntegrationBackup(t *testing.T) {
 	in.start()
 	other.start()
 	other.must("queue", "retry")
-	checkAdded(t, in.only().content, waiting, "ESMTP")
+	checkAdded(t, in.only(t).content, waiting, "ESMTP")
 
 	// A state that is there is not replaced unawares, and never while it is used.
 	other.mustFail("restore", file, "--force")

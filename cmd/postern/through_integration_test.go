@@ -71,7 +71,7 @@ func TestIntegrationThrough(t *testing.T) {
 			if err != nil || !strings.HasPrefix(r, "250 2.0.0 ") {
 				t.Fatalf("%s: %q %v", name, r, err)
 			}
-			a := in.only()
+			a := in.only(t)
 			fields := checkAdded(t, a.content, content, with)
 			if got := fields["X-Postern-Id"]; len(got) == 1 && got[0] != idOf(t, r) {
 				t.Errorf("%s: id %s in the header, reply %q", name, got, r)
@@ -96,7 +96,7 @@ func TestIntegrationForgedFields(t *testing.T) {
 		"Authentication-Results: mx.example.com; dkim=pass\r\nauthentication-results: (c) MX.Example.COM (d) 1;\r\n dkim=pass\r\n"
 	rest := string(message("forged", "X-Spam-Flag: NO\nin the body stays\n"))
 	w.send(toAnna, []byte(forged+kept+rest), "250")
-	checkAdded(t, in.only().content, []byte(kept+rest), "ESMTP")
+	checkAdded(t, in.only(t).content, []byte(kept+rest), "ESMTP")
 }
 
 // The clients that people use.
@@ -135,7 +135,7 @@ s.quit()`
 			if out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			checkAdded(t, in.only().content, content, c.with)
+			checkAdded(t, in.only(t).content, content, c.with)
 		})
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -69,20 +68,11 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens on. Its port is below
-// those that the system gives to clients, so that no connection takes it before
-// it is used.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+(os.Getpid()*97+int(nextPort.Add(1)))%12000)
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+// freeAddress is a loopback address that only this process uses, and only once:
+// a server that a test stops finds its port free when it starts again.
+func freeAddress() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+pid>>16&0x3f, pid>>8&0xff, pid&0xff, 20000+nextPort.Add(1))
 }
 
 var nextPort atomic.Int32
@@ -130,6 +120,7 @@ type world struct {
 	mx      string
 	metrics string
 	served  *served // nil while nothing runs
+	log     *notes  // of the gateway that was started last
 }
 
 // newWorld makes a world whose configuration is the necessary and settings.
@@ -138,10 +129,15 @@ func newWorld(t *testing.T, settings string) *world {
 	dir := folder(t)
 	w := &world{
 		t: t, dir: dir, file: filepath.Join(dir, "postern.toml"), state: filepath.Join(dir, "state"),
-		mx: freeAddress(t), metrics: freeAddress(t),
+		mx: freeAddress(), metrics: freeAddress(),
 	}
 	w.configure(settings)
-	t.Cleanup(w.kill)
+	t.Cleanup(func() {
+		w.kill()
+		if t.Failed() && w.log != nil {
+			t.Logf("the gateway's log:\n%s", w.log.tail())
+		}
+	})
 	return w
 }
 
@@ -157,6 +153,13 @@ mx = [%q]
 metrics = %q
 console = ""
 %s`, w.state, w.mx, w.metrics, settings))
+}
+
+// with is the same world for a subtest.
+func (w *world) with(t *testing.T) *world {
+	c := *w
+	c.t = t
+	return &c
 }
 
 // domain is the configuration of example.com in front of a server inside.
@@ -183,7 +186,7 @@ func (w *world) spawn() *served {
 		_ = s.cmd.Wait() // its state is looked at
 		close(s.exited)
 	}()
-	w.served = s
+	w.served, w.log = s, s.log
 	return s
 }
 
@@ -191,11 +194,6 @@ func (w *world) spawn() *served {
 func (w *world) start() {
 	w.t.Helper()
 	s := w.spawn()
-	w.t.Cleanup(func() {
-		if w.t.Failed() {
-			w.t.Logf("the gateway's log:\n%s", s.log.tail())
-		}
-	})
 	eventually(w.t, "the gateway is ready", func() bool {
 		select {
 		case <-s.exited:
