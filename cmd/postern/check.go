@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/house"
 	"postern/gateway/mail"
 	"postern/gateway/recipients"
 	"postern/gateway/relay"
@@ -40,18 +41,16 @@ func (q checkCommand) Run(ctx context.Context, c *commands, t terminal) error {
 		fmt.Fprintln(t.err, faults.Error())
 		return fmt.Errorf("%d fault%s in the configuration", len(faults), plural(len(faults)))
 	case errors.Is(err, os.ErrNotExist):
-		return hintError{err, "write one with these lines, or name another with --config:\n\n" + smallest}
+		return house.Advise(err, "write one with these lines, or name another with --config:\n\n" + smallest)
 	case err != nil:
 		return err
 	}
-	policy, err := newPolicy(cfg, slog.New(slog.DiscardHandler))
+	policy, err := house.NewPolicy(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	if cfg.TLS.Certificate != "" {
-		if _, err := newCertificates(cfg, "", newLog(t.err, cfg.Log)); err != nil {
-			return err
-		}
+	if err := house.CheckCertificate(cfg); err != nil {
+		return err
 	}
 	if !q.Offline {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
@@ -72,18 +71,18 @@ func plural(n int) string {
 }
 
 // warnings are what is well written and yet may not work.
-func warnings(ctx context.Context, cfg *config.Config, p *policy) (list []string) {
-	for name, ping := range p.engines() {
+func warnings(ctx context.Context, cfg *config.Config, p *house.Policy) (list []string) {
+	for name, ping := range p.Engines() {
 		if err := ping(ctx); err != nil {
 			list = append(list, fmt.Sprintf("filters.%s can't be reached: %v", name, err))
 		}
 	}
-	if !isOn(cfg.Filters.ClamAV.Enabled, cfg.Filters.ClamAV.Address) {
+	if !house.IsOn(cfg.Filters.ClamAV.Enabled, cfg.Filters.ClamAV.Address) {
 		list = append(list, "filters.clamav is off: there is no antivirus")
 	}
-	r := relay.New(relayConfig(cfg, slog.New(slog.DiscardHandler)))
+	r := relay.New(house.RelayConfig(cfg, slog.New(slog.DiscardHandler)))
 	defer r.Close()
-	for name, d := range p.settings.Domains {
+	for name, d := range p.Domains() {
 		if _, err := r.Probe(ctx, d.Route); err != nil {
 			list = append(list, fmt.Sprintf("domains.%s: the server inside can't be reached: %v", name, err))
 			continue

@@ -14,6 +14,7 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/demo"
+	"postern/cmd/postern/house"
 	"postern/gateway/control"
 	"postern/gateway/mail"
 )
@@ -55,7 +56,7 @@ type show struct {
 
 	dir     string // holds everything that is written
 	inside  demo.Inside
-	doors   *doors
+	doors   *house.Doors
 	started time.Time
 	broken  int // promises
 }
@@ -90,7 +91,7 @@ func (s *show) run(ctx context.Context) (err error) {
 		s.complain()
 		err = exitError(1)
 	}
-	return errors.Join(err, s.doors.end())
+	return errors.Join(err, s.doors.End())
 }
 
 func (s *show) path(name string) string { return filepath.Join(s.dir, name) }
@@ -104,7 +105,7 @@ func (s *show) start(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	s.doors, err = start(ctx, cfg, log)
+	s.doors, err = house.Start(ctx, cfg, log)
 	return err
 }
 
@@ -159,7 +160,7 @@ func (s *show) send(ctx context.Context, n int, sample demo.Sample) (r mail.Reco
 		s.inside.Close()
 	}
 	s.screen.announce(n, sample.Title)
-	reply, err := demo.Send(ctx, s.doors.addresses()[0], sample, content)
+	reply, err := demo.Send(ctx, s.doors.Addresses()[0], sample, content)
 	if err == nil {
 		r, err = s.record(ctx, sample, reply)
 	}
@@ -185,7 +186,7 @@ func (s *show) record(ctx context.Context, sample demo.Sample, reply string) (ma
 	if _, rest, has := strings.Cut(reply, "("); has {
 		query, _, _ = strings.Cut(rest, ")")
 	}
-	records, err := office{s.doors.house}.Track(ctx, query)
+	records, err := s.doors.House().Office().Track(ctx, query)
 	if err != nil {
 		return mail.Record{}, err
 	}
@@ -212,17 +213,17 @@ func (s *show) hold(sample demo.Sample, action mail.Action, reply string) {
 // comeBack lets the server inside run again, and waits until it has what the
 // gateway took for it meanwhile.
 func (s *show) comeBack(ctx context.Context) error {
-	spool, before := s.doors.house.spool, len(s.inside.Arrived())
-	s.screen.explain("gateway", words(fmt.Sprintf("no answer from inside: on disk before the 250, %d in the queue", spool.Len())))
+	home, before := s.doors.House(), len(s.inside.Arrived())
+	s.screen.explain("gateway", words(fmt.Sprintf("no answer from inside: on disk before the 250, %d in the queue", home.Waiting())))
 	if err := s.inside.Open(); err != nil {
 		return err
 	}
 	back := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	for spool.Len() > 0 || len(s.inside.Arrived()) == before {
+	for home.Waiting() > 0 || len(s.inside.Arrived()) == before {
 		// Asked again and again: an attempt may be under way that began before.
-		if err := (office{s.doors.house}).RetryQueued(ctx, ""); err != nil {
+		if err := home.Office().RetryQueued(ctx, ""); err != nil {
 			return err
 		}
 		select {
@@ -239,7 +240,7 @@ func (s *show) comeBack(ctx context.Context) error {
 
 // kept lists the quarantine.
 func (s *show) kept(ctx context.Context) error {
-	items, err := office{s.doors.house}.Kept(ctx, control.KeptQuery{})
+	items, err := s.doors.House().Office().Kept(ctx, control.KeptQuery{})
 	if err != nil {
 		return err
 	}

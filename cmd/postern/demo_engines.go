@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/cmd/postern/house"
 	"postern/filters/clamav"
 	"postern/filters/spamassassin"
 )
@@ -21,10 +22,10 @@ const probeTime = 500 * time.Millisecond
 
 // findDaemons looks for clamd and spamd where distributions put them.
 func findDaemons(ctx context.Context) []daemon {
-	clamd := func(address string) (pinger, error) {
+	clamd := func(address string) (house.Pinger, error) {
 		return clamav.New(clamav.Config{Addresses: []string{address}})
 	}
-	spamd := func(address string) (pinger, error) {
+	spamd := func(address string) (house.Pinger, error) {
 		return spamassassin.New(spamassassin.Config{Addresses: []string{address}})
 	}
 	found := []daemon{{filter: "clamav", name: "clamd"}, {filter: "spamassassin", name: "spamd"}}
@@ -38,7 +39,7 @@ func findDaemons(ctx context.Context) []daemon {
 }
 
 // answering is the first address at which an engine answers; "" is none.
-func answering(ctx context.Context, engine func(address string) (pinger, error), addresses ...string) string {
+func answering(ctx context.Context, engine func(address string) (house.Pinger, error), addresses ...string) string {
 	for _, address := range addresses {
 		e, err := engine(address)
 		if err != nil {

@@ -21,17 +21,11 @@ import (
 func (s *show) introduce() {
 	c := s.screen
 	c.print(fmt.Sprintf("%s: %d senders outside, the gateway, and a mail server inside\n\n", c.paint(bold, "Postern "+version), len(s.samples)))
-	gateway := "Postern " + s.doors.addresses()[0]
+	gateway := "Postern " + s.doors.Addresses()[0]
 	c.line(2, plain, "senders  ->  "+gateway+"  ->  mail server inside "+s.inside.Address())
 	c.line(15, dim, pad("mx for "+demo.Domain, len(gateway))+"      users: "+strings.Join(demo.Users[:], ", "))
-	var builtIn []string
-	for _, e := range s.doors.house.policy.Load().set {
-		if _, isEngine := e.Filter.(pinger); !isEngine {
-			builtIn = append(builtIn, e.Name)
-		}
-	}
 	c.print("\n")
-	c.filter("filters", "built in", strings.Join(builtIn, ", "))
+	c.filter("filters", "built in", strings.Join(s.doors.House().Filters(), ", "))
 	for _, d := range s.daemons {
 		c.filter("", d.filter, s.presence(d))
 	}
@@ -159,7 +153,7 @@ func (s *show) quarantine(items []control.Kept) {
 
 // track shows the record of one message as the command of that name does.
 func (s *show) track(ctx context.Context, id string) error {
-	records, err := office{s.doors.house}.Track(ctx, id)
+	records, err := s.doors.House().Office().Track(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -200,11 +194,11 @@ func (s *show) conclude() {
 	config := " --config " + s.path("postern.toml") + " "
 	c.heading("It runs until Ctrl-C", "")
 	for _, row := range []string{
-		"state    " + s.path("state"), "log      " + s.path("log"), "metrics  http://" + s.doors.metrics.Addr().String() + "/metrics", "",
+		"state    " + s.path("state"), "log      " + s.path("log"), "metrics  http://" + s.doors.Metrics() + "/metrics", "",
 		me + config + "track " + demo.Users[0] + "@" + demo.Domain,
 		me + config + "quarantine list",
 		me + config + "queue list",
-		"swaks --server " + s.doors.addresses()[0] + " --from you@elsewhere.example --to " + demo.Users[0] + "@" + demo.Domain,
+		"swaks --server " + s.doors.Addresses()[0] + " --from you@elsewhere.example --to " + demo.Users[0] + "@" + demo.Domain,
 	} {
 		c.print(strings.TrimRight("  "+row, " ") + "\n") // to be copied: never cut
 	}

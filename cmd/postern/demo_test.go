@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/cmd/postern/demo"
+	"postern/cmd/postern/house"
 	"postern/gateway/mail"
 )
 
@@ -227,7 +228,7 @@ func TestDemoKeep(t *testing.T) {
 
 // Engines are found where they answer, and only there.
 func TestFindDaemons(t *testing.T) {
-	here := func(address string) (pinger, error) { return fakeEngine(address == "unix:/b"), nil }
+	here := func(address string) (house.Pinger, error) { return fakeEngine(address == "unix:/b"), nil }
 	for _, c := range []struct {
 		addresses []string
 		want      string

@@ -14,6 +14,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"postern/cmd/postern/house"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -38,15 +40,6 @@ type terminal struct {
 	in       io.Reader
 	out, err io.Writer
 }
-
-// hintError is an error with advice.
-type hintError struct {
-	error
-	hint string
-}
-
-// Unwrap makes errors.Is work.
-func (e hintError) Unwrap() error { return e.error }
 
 // exitError ends the process with a code of its own, and says nothing more.
 type exitError int
@@ -82,7 +75,7 @@ func run(ctx context.Context, args []string, t terminal) int {
 		return exited
 	}
 	if err != nil {
-		return fail(t, hintError{err, "postern --help lists the commands, postern COMMAND --help says more"})
+		return fail(t, house.Advise(err, "postern --help lists the commands, postern COMMAND --help says more"))
 	}
 	return fail(t, parsed.Run())
 }
@@ -90,7 +83,7 @@ func run(ctx context.Context, args []string, t terminal) int {
 // fail says what happened, and the exit code for it.
 func fail(t terminal, err error) int {
 	var exit exitError
-	var hint hintError
+	var hint house.Hint
 	switch {
 	case err == nil:
 		return 0
@@ -99,7 +92,7 @@ func fail(t terminal, err error) int {
 	}
 	fmt.Fprintln(t.err, "postern:", err)
 	if errors.As(err, &hint) {
-		fmt.Fprintln(t.err, "postern: hint:", hint.hint)
+		fmt.Fprintln(t.err, "postern: hint:", hint.Text)
 	}
 	return 1
 }

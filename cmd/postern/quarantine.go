@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/cmd/postern/house"
 	"postern/gateway/control"
 )
 
@@ -151,7 +152,7 @@ func (q quarantineRelease) Run(ctx context.Context, c *commands, t terminal) err
 	defer closing()
 	done, err := o.ReleaseKept(ctx, q.ID, control.Release{To: q.To, Virus: q.Virus})
 	if errors.Is(err, control.ErrVirus) {
-		return hintError{err, "--virus releases it all the same"}
+		return house.Advise(err, "--virus releases it all the same")
 	}
 	refused := false
 	for _, d := range done {

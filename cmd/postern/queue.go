@@ -113,19 +113,6 @@ func (q queueRetry) Run(ctx context.Context, c *commands, t terminal) error {
 	return client.RetryQueued(ctx, q.ID)
 }
 
-// running finds the gateway that runs: only it delivers.
-func running(ctx context.Context, c *commands) (control.Office, error) {
-	cfg, err := load(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	client, err := control.Dial(ctx, (&house{config: cfg}).socket())
-	if err != nil {
-		return nil, hintError{fmt.Errorf("no Postern runs on %s", cfg.State), "start it: it tries everything that is due by itself"}
-	}
-	return client, nil
-}
-
 type queueDelete struct {
 	ID string `arg:"" help:"The message's id."`
 }

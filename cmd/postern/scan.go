@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/house"
 	"postern/gateway/mail"
 )
 
@@ -85,7 +86,7 @@ func (q scanCommand) Run(ctx context.Context, c *commands, t terminal) error {
 }
 
 // policy is the configuration's, or the default where there is none.
-func (q scanCommand) policy(c *commands) (*policy, error) {
+func (q scanCommand) policy(c *commands) (*house.Policy, error) {
 	cfg, err := load(c.Config)
 	if errors.Is(err, errNotExist) {
 		cfg, err = config.Default(), nil
@@ -97,7 +98,7 @@ func (q scanCommand) policy(c *commands) (*policy, error) {
 	if q.Local {
 		cfg.Filters.ClamAV.Address, cfg.Filters.SpamAssassin.Address = "", ""
 	}
-	return newPolicy(cfg, slog.New(slog.DiscardHandler))
+	return house.NewPolicy(cfg, slog.New(slog.DiscardHandler))
 }
 
 // envelope is what all messages are taken to have come with.
@@ -123,7 +124,7 @@ func (q scanCommand) envelope() (m mail.Message, err error) {
 	return m, nil
 }
 
-func judgeFile(ctx context.Context, p *policy, path string, f file, template mail.Message) scanned {
+func judgeFile(ctx context.Context, p *house.Policy, path string, f file, template mail.Message) scanned {
 	if f.err != nil {
 		return scanned{path: path, err: f.err}
 	}
@@ -131,8 +132,8 @@ func judgeFile(ctx context.Context, p *policy, path string, f file, template mai
 	started := time.Now()
 	m.ID, m.Received, m.Content = mail.NewID(started), started, mail.Bytes(f.content)
 	m.Parse(mail.DefaultLimits)
-	s := scanned{path: path, message: &m, results: p.inspect(ctx, &m, nil)}
-	for _, v := range p.scoring.Judge(s.results, m.Envelope.Recipients) {
+	s := scanned{path: path, message: &m, results: p.Inspect(ctx, &m, nil)}
+	for _, v := range p.Judge(s.results, m.Envelope.Recipients) {
 		if s.verdict.Hits == nil || v.Action > s.verdict.Action {
 			s.verdict = v
 		}

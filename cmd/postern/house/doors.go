@@ -1,0 +1,201 @@
+package house
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"postern/cmd/postern/config"
+	"postern/gateway/control"
+	"postern/gateway/mail"
+	"postern/gateway/smtpd"
+)
+
+// drain is how long a stopping gateway lets transactions that are under way
+// come to their end.
+const drain = 30 * time.Second
+
+// Start assembles a gateway and lets mail in.
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Doors, error) {
+	h, err := Open(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDoors(h)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.Start(ctx)
+	d.open(ctx)
+	h.board.SetReady(true)
+	log.Info("ready", "mx", d.Addresses())
+	return d, nil
+}
+
+// End deals with the mail in hand, and closes everything.
+func (d *Doors) End() error {
+	h := d.house
+	h.board.SetReady(false)
+	h.log.Info("stopping")
+	d.close()
+	err := h.Close()
+	h.log.Info("stopped")
+	return err
+}
+
+// Doors are the ways in: SMTP, metrics, the control socket.
+type Doors struct {
+	house        *House
+	certificates *certificates
+	server       *smtpd.Server
+	mx           []net.Listener
+	metrics      net.Listener
+	control      net.Listener
+	failed       chan error
+	stop         context.CancelFunc
+}
+
+// openDoors binds every listener.
+func openDoors(h *House) (d *Doors, err error) {
+	d = &Doors{house: h, failed: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			d.closeListeners()
+		}
+	}()
+	if d.certificates, err = newCertificates(h.config, h.state.path("tls"), h.log); err != nil {
+		return nil, err
+	}
+	for _, address := range h.config.Listen.MX {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, Hint{err, "port 25 needs root or CAP_NET_BIND_SERVICE, and no other mail server on it (try: ss -ltnp 'sport = :25')"}
+		}
+		d.mx = append(d.mx, l)
+	}
+	if address := h.config.Listen.Metrics; address != "" {
+		if d.metrics, err = net.Listen("tcp", address); err != nil {
+			return nil, fmt.Errorf("listen.metrics: %w", err)
+		}
+	}
+	if d.control, err = control.Listen(Socket(h.config)); err != nil {
+		return nil, err
+	}
+	d.server = smtpd.New(d.smtpConfig(h.config), h.gateway.NewSession)
+	d.server.Log = h.log
+	d.server.Refused = func(client netip.AddrPort, reply mail.Reply, reason string) {
+		now := time.Now()
+		h.gateway.Refused(mail.Record{ID: mail.NewID(now), Time: now, Client: client.Addr().Unmap().String(),
+			Stage: mail.StageConnect.String(), Action: mail.Reject, Reason: reason, Reply: reply.String()})
+	}
+	return d, nil
+}
+
+func (d *Doors) smtpConfig(c *config.Config) smtpd.Config {
+	m := c.Limits
+	limits := smtpd.Limits{
+		MessageSize: int64(m.MessageSize), Connections: m.Connections, PerClient: m.PerClient, Rate: m.Rate,
+		Command: m.Command.Std(), Data: m.Data.Std(), Transaction: m.Transaction.Std(),
+		Normalise: m.BareNewline == "normalise",
+	}
+	for _, n := range m.NormaliseFrom {
+		limits.NormaliseFrom = append(limits.NormaliseFrom, netip.MustParsePrefix(n).Masked()) // checked when the file was read
+	}
+	return smtpd.Config{Hostname: c.Hostname, TLS: d.certificates.config(), Limits: limits}
+}
+
+// open lets clients in.
+func (d *Doors) open(ctx context.Context) {
+	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+	for _, l := range d.mx {
+		go func() {
+			if err := d.server.Serve(l); !errors.Is(err, smtpd.ErrServerClosed) {
+				d.failed <- err
+			}
+		}()
+	}
+	if d.metrics != nil {
+		server := &http.Server{Handler: d.house.board.Handler(), ReadHeaderTimeout: 10 * time.Second}
+		context.AfterFunc(ctx, func() { _ = server.Close() })
+		go func() { _ = server.Serve(d.metrics) }()
+	}
+	go func() {
+		if err := control.Serve(ctx, d.control, office{d.house}, d.house.log); err != nil {
+			d.failed <- err
+		}
+	}()
+}
+
+// close stops taking mail, lets what is in hand come to its end, and then closes
+// the other doors.
+func (d *Doors) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if err := d.server.Shutdown(ctx); err != nil {
+		d.house.log.Warn("sessions cut", "err", err)
+	}
+	d.house.gateway.Close(ctx)
+	d.stop()
+	d.closeListeners()
+}
+
+func (d *Doors) closeListeners() {
+	for _, l := range append(d.mx, d.metrics, d.control) {
+		if l != nil {
+			_ = l.Close() // what is bound to end
+		}
+	}
+}
+
+func (d *Doors) Addresses() (list []string) {
+	for _, l := range d.mx {
+		list = append(list, l.Addr().String())
+	}
+	return list
+}
+
+// Reload puts a new configuration in place of the old one, or keeps the old one
+// when the new one has faults. No connection is dropped.
+func (d *Doors) Reload(reread func() (*config.Config, error)) {
+	h := d.house
+	c, err := reread()
+	if err != nil {
+		h.log.Error("configuration not reloaded", "err", err)
+		return
+	}
+	p, err := NewPolicy(c, h.log)
+	if err != nil {
+		h.log.Error("configuration not reloaded", "err", err)
+		return
+	}
+	if old := h.policy.Load().config; c.State != old.State || fmt.Sprint(c.Listen) != fmt.Sprint(old.Listen) {
+		h.log.Warn("state and [listen] change at the next start only")
+		c.State, c.Listen = old.State, old.Listen
+	}
+	if err := d.certificates.configure(c); err != nil {
+		h.log.Error("configuration not reloaded", "err", err)
+		return
+	}
+	h.reconfigure(c, p)
+	d.server.Configure(d.smtpConfig(c))
+	h.log.Info("reloaded")
+}
+
+// Failed says why a listener ended by itself.
+func (d *Doors) Failed() <-chan error { return d.failed }
+
+// House is what lies behind the doors.
+func (d *Doors) House() *House { return d.house }
+
+// Metrics is the address of the metrics listener; "" is none.
+func (d *Doors) Metrics() string {
+	if d.metrics == nil {
+		return ""
+	}
+	return d.metrics.Addr().String()
+}
