@@ -41,7 +41,7 @@ func (q checkCommand) Run(ctx context.Context, c *commands, t terminal) error {
 		fmt.Fprintln(t.err, faults.Error())
 		return fmt.Errorf("%d fault%s in the configuration", len(faults), plural(len(faults)))
 	case errors.Is(err, os.ErrNotExist):
-		return house.Advise(err, "write one with these lines, or name another with --config:\n\n" + smallest)
+		return house.Advise(err, "write one with these lines, or name another with --config:\n\n"+smallest)
 	case err != nil:
 		return err
 	}

@@ -60,7 +60,7 @@ func load(path string) (*config.Config, error) {
 	c, err := config.Load(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, house.Advise(err, "write one with these lines, or name another with --config:\n\n" + smallest)
+		return nil, house.Advise(err, "write one with these lines, or name another with --config:\n\n"+smallest)
 	case err != nil:
 		return nil, house.Advise(err, "docs/configuration.md describes every key; postern check says all faults")
 	}
