@@ -33,7 +33,7 @@ func filter(t testing.TB, addresses ...string) *clamav.Filter {
 	return f
 }
 
-func TestClamd(t *testing.T) {
+func TestIntegrationClamd(t *testing.T) {
 	d := filtertest.StartClamd(t, filtertest.Clamd{})
 	tests := []struct{ name, content, symbol, evidence string }{
 		{"ham", "Subject: lunch\r\n\r\nAt one?\r\n", "", ""},
@@ -72,7 +72,7 @@ func text(results []mail.Result) string {
 	return b.String()
 }
 
-func TestContract(t *testing.T) {
+func TestIntegrationContract(t *testing.T) {
 	d := filtertest.StartClamd(t, filtertest.Clamd{})
 	for _, address := range []string{d.TCP, d.Unix} {
 		t.Run(address[:4], func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestContract(t *testing.T) {
 
 // A message that is over clamd's limits is the message's fault, be it one octet
 // over or so much that clamd hangs up in the middle.
-func TestClamdLimits(t *testing.T) {
+func TestIntegrationClamdLimits(t *testing.T) {
 	const limit = 1 << 20
 	d := filtertest.StartClamd(t, filtertest.Clamd{StreamMaxLength: "1M", Lines: []string{"MaxFileSize 500K"}})
 	head := "Subject: long\r\n\r\n"
@@ -119,7 +119,7 @@ func TestClamdLimits(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestIntegrationVersion(t *testing.T) {
 	d := filtertest.StartClamd(t, filtertest.Clamd{})
 	f := filter(t, d.Unix)
 	if err := f.Ping(t.Context()); err != nil {
@@ -135,7 +135,7 @@ func TestVersion(t *testing.T) {
 }
 
 // A clamd that goes away costs little, and is used again when it is back.
-func TestClamdStopsAndStarts(t *testing.T) {
+func TestIntegrationClamdStopsAndStarts(t *testing.T) {
 	d := filtertest.StartClamd(t, filtertest.Clamd{})
 	f := filter(t, d.TCP, d.Unix)
 	m := filtertest.Message(withAttachment("", filtertest.EICAR()))
@@ -167,7 +167,7 @@ func TestClamdStopsAndStarts(t *testing.T) {
 }
 
 // A clamd that hangs costs its time-out once and not for every message.
-func TestClamdHangs(t *testing.T) {
+func TestIntegrationClamdHangs(t *testing.T) {
 	d := filtertest.StartClamd(t, filtertest.Clamd{})
 	f, err := clamav.New(clamav.Config{Addresses: []string{d.Unix}, Timeout: 2 * time.Second})
 	if err != nil {

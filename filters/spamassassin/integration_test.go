@@ -45,7 +45,7 @@ func find(results []mail.Result, symbol string) *mail.Result {
 	return nil
 }
 
-func TestSpamd(t *testing.T) {
+func TestIntegrationSpamd(t *testing.T) {
 	d := filtertest.StartSpamd(t)
 	spam := ham + filtertest.GTUBE() + "\r\n"
 	for _, address := range []string{d.TCP, d.Unix} {
@@ -79,7 +79,7 @@ func TestSpamd(t *testing.T) {
 
 // spamd judges as at the border: it sees the client, and holds a missing name
 // against it only where the name was looked for.
-func TestTrace(t *testing.T) {
+func TestIntegrationTrace(t *testing.T) {
 	d := filtertest.StartSpamd(t)
 	tests := []struct {
 		name    string
@@ -111,7 +111,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-func TestLongMessage(t *testing.T) {
+func TestIntegrationLongMessage(t *testing.T) {
 	d := filtertest.StartSpamd(t)
 	f := filter(t, spamassassin.Config{Addresses: []string{d.TCP}, MaxSize: 20_000})
 	long := ham + filtertest.GTUBE() + "\r\n" + strings.Repeat("and so on\r\n", 10_000)
@@ -128,14 +128,14 @@ func TestLongMessage(t *testing.T) {
 	}
 }
 
-func TestContract(t *testing.T) {
+func TestIntegrationContract(t *testing.T) {
 	d := filtertest.StartSpamd(t)
 	filtertest.Run(t, func() filtertest.Filter {
 		return filter(t, spamassassin.Config{Addresses: []string{d.Unix}, MaxSize: 64 << 10})
 	})
 }
 
-func TestSpamdStopsAndStarts(t *testing.T) {
+func TestIntegrationSpamdStopsAndStarts(t *testing.T) {
 	d := filtertest.StartSpamd(t)
 	f := filter(t, spamassassin.Config{Addresses: []string{d.TCP}})
 	if err := f.Ping(t.Context()); err != nil {
