@@ -21,6 +21,7 @@ type arrival struct {
 	to      []string
 	content []byte
 	at      time.Time
+	lmtp    bool // RFC 2033: an answer to the final dot for each recipient
 }
 
 // inside is a mail server inside that keeps all it gets and can misbehave. Its
@@ -36,12 +37,13 @@ type inside struct {
 	dots     int // contents that came whole
 	dot      func(arrival) string
 	rcpt     func(address string) string
+	offers   string // extensions, one a line
 }
 
 // newInside starts a server that takes everything.
 func newInside(t *testing.T) *inside {
 	t.Helper()
-	in := &inside{t: t, address: freeAddress(), conns: map[net.Conn]bool{}}
+	in := &inside{t: t, address: freeAddress(), conns: map[net.Conn]bool{}, offers: "PIPELINING\n8BITMIME\nSMTPUTF8\nSIZE 100000000"}
 	in.start()
 	t.Cleanup(in.stop)
 	return in
@@ -132,7 +134,7 @@ func (in *inside) serve(c net.Conn) {
 			if !in.take(c, a) {
 				return
 			}
-			a = arrival{}
+			a = arrival{lmtp: a.lmtp}
 			continue
 		}
 		if _, err := fmt.Fprintf(c, "%s\r\n", reply); err != nil || strings.HasPrefix(reply, "221") {
@@ -146,10 +148,11 @@ func (in *inside) command(a *arrival, line string) string {
 	verb, argument, _ := strings.Cut(line, ":")
 	address, _, _ := strings.Cut(strings.TrimPrefix(argument, "<"), ">")
 	switch verb = strings.ToUpper(verb); {
-	case strings.HasPrefix(verb, "EHLO"):
-		return "250-inside.example.com\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 100000000"
+	case strings.HasPrefix(verb, "EHLO"), strings.HasPrefix(verb, "LHLO"):
+		a.lmtp = verb[0] == 'L'
+		return strings.ReplaceAll("250-"+strings.ReplaceAll(in.offers, "\n", "\r\n250-"), "250-SIZE", "250 SIZE")
 	case verb == "MAIL FROM":
-		*a = arrival{from: address}
+		*a = arrival{from: address, lmtp: a.lmtp}
 	case verb == "RCPT TO":
 		in.mu.Lock()
 		ask := in.rcpt
@@ -161,7 +164,7 @@ func (in *inside) command(a *arrival, line string) string {
 		}
 		a.to = append(a.to, address)
 	case verb == "RSET":
-		*a = arrival{}
+		*a = arrival{lmtp: a.lmtp}
 	case verb == "QUIT":
 		return "221 2.0.0 bye"
 	case verb == "DATA":
@@ -213,7 +216,11 @@ func (in *inside) take(c net.Conn, a arrival) bool {
 		a.at = time.Now()
 		in.mail = append(in.mail, a)
 	}
-	_, err := fmt.Fprintf(c, "%s\r\n", reply)
+	answers := 1
+	if a.lmtp {
+		answers = len(a.to)
+	}
+	_, err := fmt.Fprint(c, strings.Repeat(reply+"\r\n", answers))
 	return err == nil
 }
 
