@@ -202,7 +202,7 @@ func TestDocsCommands(t *testing.T) {
 var (
 	shellBlock   = regexp.MustCompile("(?s)```sh\n(.*?)```")
 	substitution = regexp.MustCompile(`\$\([^)]*\)`)
-	anyCommand   = regexp.MustCompile(`(?:^|\| )(?:sudo -u postern )?(?:\./)?postern (.*)$`)
+	anyCommand   = regexp.MustCompile(`(?:^|\| )(?:runuser -u postern -- )?(?:\./)?postern (.*)$`)
 )
 
 // Every command that the documentation shows is one.
