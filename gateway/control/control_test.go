@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,5 +191,25 @@ func TestStaleSocket(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A path that a socket can't have is named as the fault that it is.
+func TestPathOfTheSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "postern") // t.TempDir may be too long already
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for length, good := range map[int]bool{maxPath: true, maxPath + 1: false} {
+		l, err := Listen(filepath.Join(dir, strings.Repeat("x", length-len(dir)-1)))
+		if (err == nil) != good {
+			t.Errorf("a path of %d octets: %v", length, err)
+		}
+		if err == nil {
+			_ = l.Close()
+		} else if !strings.Contains(err.Error(), "107") {
+			t.Errorf("the limit is not said: %v", err)
+		}
 	}
 }

@@ -13,10 +13,17 @@ import (
 	"time"
 )
 
+// maxPath is the longest path that a socket can have on Linux (unix(7)), which
+// would say no more of a longer one than "invalid argument".
+const maxPath = 107
+
 // Listen opens the socket at path for its owner only. A socket that a dead
 // process left is replaced: the caller holds the state's lock, so nobody is
 // behind it.
 func Listen(path string) (net.Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("control socket: %s is longer than the %d octets that a socket's path may have", path, maxPath)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

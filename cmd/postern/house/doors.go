@@ -61,29 +61,14 @@ type Doors struct {
 }
 
 // openDoors binds every listener.
-func openDoors(h *House) (d *Doors, err error) {
-	d = &Doors{house: h, failed: make(chan error, 8)}
-	defer func() {
-		if err != nil {
-			d.closeListeners()
-		}
-	}()
+func openDoors(h *House) (*Doors, error) {
+	d := &Doors{house: h, failed: make(chan error, 8)}
+	var err error
 	if d.certificates, err = newCertificates(h.config, h.state.path("tls"), h.log); err != nil {
 		return nil, err
 	}
-	for _, address := range h.config.Listen.MX {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return nil, Hint{err, "port 25 needs root or CAP_NET_BIND_SERVICE, and no other mail server on it (try: ss -ltnp 'sport = :25')"}
-		}
-		d.mx = append(d.mx, l)
-	}
-	if address := h.config.Listen.Metrics; address != "" {
-		if d.metrics, err = net.Listen("tcp", address); err != nil {
-			return nil, fmt.Errorf("listen.metrics: %w", err)
-		}
-	}
-	if d.control, err = control.Listen(Socket(h.config)); err != nil {
+	if err := d.bind(); err != nil {
+		d.closeListeners()
 		return nil, err
 	}
 	d.server = smtpd.New(d.smtpConfig(h.config), h.gateway.NewSession)
@@ -94,6 +79,25 @@ func openDoors(h *House) (d *Doors, err error) {
 			Stage: mail.StageConnect.String(), Action: mail.Reject, Reason: reason, Reply: reply.String()})
 	}
 	return d, nil
+}
+
+// bind binds the listeners; after an error, some of them.
+func (d *Doors) bind() (err error) {
+	c := d.house.config
+	for _, address := range c.Listen.MX {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return Hint{err, "port 25 needs root or CAP_NET_BIND_SERVICE, and no other mail server on it (try: ss -ltnp 'sport = :25')"}
+		}
+		d.mx = append(d.mx, l)
+	}
+	if address := c.Listen.Metrics; address != "" {
+		if d.metrics, err = net.Listen("tcp", address); err != nil {
+			return fmt.Errorf("listen.metrics: %w", err)
+		}
+	}
+	d.control, err = control.Listen(Socket(c))
+	return err
 }
 
 func (d *Doors) smtpConfig(c *config.Config) smtpd.Config {
