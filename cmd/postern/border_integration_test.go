@@ -45,8 +45,13 @@ var relayForms = []struct{ form, want string }{
 	{"<\"victim@example.com\"@elsewhere.example>", "550 5.7.1 "},
 	{"<victim@example.com@elsewhere.example>", ""},
 	// no domain
-	{"<victim>", ""}, {"<\"victim@elsewhere.example\">", ""}, {"<victim%elsewhere.example>", ""},
-	{"<elsewhere.example!victim>", ""}, {"<>", ""}, {"<@example.com>", ""}, {"<@>", ""},
+	{"<victim>", ""},
+	{"<\"victim@elsewhere.example\">", ""},
+	{"<victim%elsewhere.example>", ""},
+	{"<elsewhere.example!victim>", ""},
+	{"<>", ""},
+	{"<@example.com>", ""},
+	{"<@>", ""},
 	// what is no address
 	{"<victim@example.com,victim@elsewhere.example>", ""},
 	{"<victim@example.com> <victim@elsewhere.example>", ""},

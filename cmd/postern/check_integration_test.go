@@ -91,3 +91,21 @@ address = "unix:/nowhere/clamd.ctl"
 		t.Errorf("exit code %d\n%s", code, errs)
 	}
 }
+
+// A port that somebody has is an error with advice, not a crash.
+func TestIntegrationPortTaken(t *testing.T) {
+	t.Parallel()
+	in := newInside(t)
+	for _, key := range []string{"mx", "metrics"} {
+		w := newWorld(t, domain(in, ""))
+		if key == "mx" {
+			w.mx = in.address
+		} else {
+			w.metrics = in.address
+		}
+		w.configure(domain(in, ""))
+		if errs := w.mustFail("serve"); !strings.Contains(errs, in.address) || strings.Contains(errs, "goroutine") {
+			t.Errorf("%s: %q", key, errs)
+		}
+	}
+}

@@ -202,6 +202,43 @@ func TestIntegrationStopUnderLoad(t *testing.T) {
 	}
 }
 
+// Silent clients and a silent inside don't keep the gateway from ending, and who
+// was not told that their message was taken still has it.
+func TestIntegrationStopWithSilence(t *testing.T) {
+	t.Parallel()
+	in := newInside(t)
+	w := newWorld(t, domain(in, ""))
+	w.start()
+	hold := make(chan string)
+	in.set(nil, func(arrival) string { return <-hold })
+	defer close(hold)
+	idle, sending, waiting := w.dial(true), w.dial(true), w.dial(true)
+	for _, c := range []*client{sending, waiting} {
+		c.expect(t, "250", "MAIL FROM:<alice@sender.example>")
+		c.expect(t, "250", "RCPT TO:<anna@example.com>")
+		c.expect(t, "354", "DATA")
+	}
+	fmt.Fprint(sending.conn, "Subject: cut\r\n\r\nnever ends")
+	fmt.Fprint(waiting.conn, "Subject: whole\r\n\r\nwhole\r\n.\r\n")
+	eventually(t, "the inside has the message", func() bool { return in.attempts() == 1 })
+	began := time.Now()
+	w.signal(syscall.SIGTERM)
+	if text, closed := idle.rest(); !closed || !strings.HasPrefix(text, "421 4.3.2 ") {
+		t.Errorf("an idle client hears %q", text)
+	}
+	if code := w.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(began); took > 40*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+	for name, c := range map[string]*client{"sending": sending, "waiting": waiting} {
+		if text, _ := c.rest(); strings.HasPrefix(text, "2") {
+			t.Errorf("%s: %q", name, text)
+		}
+	}
+}
+
 // A reload drops no session; a configuration with faults is not taken.
 func TestIntegrationReload(t *testing.T) {
 	t.Parallel()

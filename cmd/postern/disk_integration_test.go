@@ -82,6 +82,9 @@ func TestIntegrationFullDisk(t *testing.T) {
 	if status, _ := w.get("/healthz"); status != 200 {
 		t.Errorf("/healthz: %d", status)
 	}
+	w.kill() // it also starts on a full disk
+	w.start()
+	w.send(toAnna, spam, "452 4.3.1 ")
 
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
