@@ -15,6 +15,7 @@ import (
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/demo"
 	"postern/cmd/postern/house"
+	"postern/cmd/postern/screen"
 	"postern/gateway/control"
 	"postern/gateway/mail"
 )
@@ -42,14 +43,14 @@ func (q demoCommand) Run(ctx context.Context, t terminal) error {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
-	s := &show{terminal: t, screen: newScreen(t.out), keep: q.Keep, daemons: findDaemons(ctx), samples: demo.Samples()}
+	s := &show{terminal: t, screen: screen.New(t.out), keep: q.Keep, daemons: findDaemons(ctx), samples: demo.Samples()}
 	return s.run(ctx)
 }
 
 // show is one run of the demonstration.
 type show struct {
 	terminal terminal
-	screen   screen
+	screen   screen.Screen
 	keep     bool
 	daemons  []daemon
 	samples  []demo.Sample
@@ -159,18 +160,18 @@ func (s *show) send(ctx context.Context, n int, sample demo.Sample) (r mail.Reco
 	if sample.Away {
 		s.inside.Close()
 	}
-	s.screen.announce(n, sample.Title)
+	s.screen.Announce(n, sample.Title)
 	reply, err := demo.Send(ctx, s.doors.Addresses()[0], sample, content)
 	if err == nil {
 		r, err = s.record(ctx, sample, reply)
 	}
 	if err != nil {
-		s.screen.print("\n")
+		s.screen.Print("\n")
 		return r, err
 	}
-	s.screen.verdict(r.Action, withoutID(reply, r.ID))
+	s.screen.Verdict(r.Action, withoutID(reply, r.ID))
 	for _, w := range why(r) {
-		s.screen.explain(w.who, w.pieces)
+		s.screen.Explain(w.who, w.pieces)
 	}
 	s.hold(sample, r.Action, reply)
 	if sample.Away {
@@ -207,14 +208,14 @@ func (s *show) hold(sample demo.Sample, action mail.Action, reply string) {
 		return
 	}
 	s.broken++
-	s.screen.fault(fmt.Sprintf("not as promised: %s and %s", sample.Action, sample.Reply))
+	s.screen.Fault(fmt.Sprintf("not as promised: %s and %s", sample.Action, sample.Reply))
 }
 
 // comeBack lets the server inside run again, and waits until it has what the
 // gateway took for it meanwhile.
 func (s *show) comeBack(ctx context.Context) error {
 	home, before := s.doors.House(), len(s.inside.Arrived())
-	s.screen.explain("gateway", words(fmt.Sprintf("no answer from inside: on disk before the 250, %d in the queue", home.Waiting())))
+	s.screen.Explain("gateway", screen.Words(fmt.Sprintf("no answer from inside: on disk before the 250, %d in the queue", home.Waiting())))
 	if err := s.inside.Open(); err != nil {
 		return err
 	}
@@ -229,12 +230,12 @@ func (s *show) comeBack(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			s.broken++
-			s.screen.fault("not as promised: it was not delivered when the inside was back")
+			s.screen.Fault("not as promised: it was not delivered when the inside was back")
 			return nil
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	s.screen.explain("gateway", words(fmt.Sprintf("delivered %d ms after the inside was back", time.Since(back).Milliseconds())))
+	s.screen.Explain("gateway", screen.Words(fmt.Sprintf("delivered %d ms after the inside was back", time.Since(back).Milliseconds())))
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/demo"
+	"postern/cmd/postern/screen"
 	"postern/gateway/control"
 	"postern/gateway/mail"
 )
@@ -20,22 +21,17 @@ import (
 // introduce says who takes part.
 func (s *show) introduce() {
 	c := s.screen
-	c.print(fmt.Sprintf("%s: %d senders outside, the gateway, and a mail server inside\n\n", c.paint(bold, "Postern "+version), len(s.samples)))
+	c.Print(fmt.Sprintf("%s: %d senders outside, the gateway, and a mail server inside\n\n", c.Paint(screen.Bold, "Postern "+version), len(s.samples)))
 	gateway := "Postern " + s.doors.Addresses()[0]
-	c.line(2, plain, "senders  ->  "+gateway+"  ->  mail server inside "+s.inside.Address())
-	c.line(15, dim, pad("mx for "+demo.Domain, len(gateway))+"      users: "+strings.Join(demo.Users[:], ", "))
-	c.print("\n")
-	c.filter("filters", "built in", strings.Join(s.doors.House().Filters(), ", "))
+	c.Line(2, screen.Plain, "senders  ->  "+gateway+"  ->  mail server inside "+s.inside.Address())
+	c.Line(15, screen.Dim, screen.Pad("mx for "+demo.Domain, len(gateway))+"      users: "+strings.Join(demo.Users[:], ", "))
+	c.Print("\n")
+	c.Filter("filters", "built in", strings.Join(s.doors.House().Filters(), ", "))
 	for _, d := range s.daemons {
-		c.filter("", d.filter, s.presence(d))
+		c.Filter("", d.filter, s.presence(d))
 	}
-	c.print("\n")
-	c.line(4, dim, pad("What comes from outside", titleWidth)+"  "+pad("Verdict", verdictWidth)+"  What its sender is told")
-}
-
-// filter says of one filter that it is there, or not.
-func (s screen) filter(label, name, text string) {
-	s.print("  " + pad(label, 7) + "  " + pad(name, whoWidth) + "  " + text + "\n")
+	c.Print("\n")
+	c.VerdictHead("What comes from outside", "Verdict", "What its sender is told")
 }
 
 // presence says whether a daemon takes part, and what it means that it does not.
@@ -44,9 +40,9 @@ func (s *show) presence(d daemon) string {
 	case d.address != "":
 		return d.name + " at " + d.address
 	case d.filter == "clamav":
-		return s.screen.paint(yellow, "no clamd runs here: there is no antivirus")
+		return s.screen.Paint(screen.Yellow, "no clamd runs here: there is no antivirus")
 	}
-	return s.screen.paint(yellow, "no "+d.name+" runs here: its rules are not asked")
+	return s.screen.Paint(screen.Yellow, "no "+d.name+" runs here: its rules are not asked")
 }
 
 // reason is what one filter, or the gateway itself, says of a message, in pieces
@@ -65,21 +61,21 @@ var refusedAt = map[string]string{
 // why is what each filter found, and what it came to.
 func why(r mail.Record) (list []reason) {
 	if text := refusedAt[r.Reason]; text != "" {
-		return []reason{{"gateway", words(text)}}
+		return []reason{{"gateway", screen.Words(text)}}
 	}
 	for _, hits := range byFilter(r.Hits) {
 		list = append(list, reason{hits[0].Filter, hitsText(hits)})
 	}
 	for _, f := range r.Unscanned {
-		list = append(list, reason{f, words("did not answer")})
+		list = append(list, reason{f, screen.Words("did not answer")})
 	}
 	switch sum, isScore := strings.CutPrefix(r.Reason, "score "); {
 	case isScore:
-		list = append(list, reason{"score", words(sum + ", the threshold of " + r.Action.String())})
+		list = append(list, reason{"score", screen.Words(sum + ", the threshold of " + r.Action.String())})
 	case len(list) == 0 && r.Reason != "":
-		list = append(list, reason{"gateway", words(r.Reason)})
+		list = append(list, reason{"gateway", screen.Words(r.Reason)})
 	case len(list) == 0:
-		list = append(list, reason{"", words("nothing found")})
+		list = append(list, reason{"", screen.Words("nothing found")})
 	}
 	return list
 }
@@ -103,7 +99,7 @@ const maxFacts = 4
 // weigh.
 func hitsText(hits []mail.Hit) (pieces []string) {
 	if len(hits) == 1 {
-		return append([]string{weighed(hits[0]) + ":"}, words(because(hits[0]))...)
+		return append([]string{weighed(hits[0]) + ":"}, screen.Words(because(hits[0]))...)
 	}
 	hits = slices.SortedStableFunc(slices.Values(hits), func(a, b mail.Hit) int { return cmp.Compare(math.Abs(b.Score), math.Abs(a.Score)) })
 	rest := 0.0
@@ -132,23 +128,23 @@ func weighed(h mail.Hit) string {
 
 // arrivals shows what the server inside has now.
 func (s *show) arrivals() {
-	s.screen.heading("What arrived inside", "")
-	t := table{{"TO", "SUBJECT", "X-SPAM-STATUS"}}
+	s.screen.Heading("What arrived inside", "")
+	t := screen.Table{{"TO", "SUBJECT", "X-SPAM-STATUS"}}
 	for _, a := range s.inside.Arrived() {
 		status, _, _ := strings.Cut(a.Field("X-Spam-Status"), " tests=")
 		t = append(t, []string{strings.Join(a.To, " "), a.Field("Subject"), status})
 	}
-	s.screen.rows(1, t)
+	s.screen.Rows(1, t)
 }
 
 // quarantine shows what is kept.
 func (s *show) quarantine(items []control.Kept) {
-	s.screen.heading("What is kept", "quarantine list")
-	t := table{{"ID", "CLASS", "SUBJECT", "REASON"}}
+	s.screen.Heading("What is kept", "quarantine list")
+	t := screen.Table{{"ID", "CLASS", "SUBJECT", "REASON"}}
 	for _, k := range items {
 		t = append(t, []string{k.ID, string(k.Class), k.Subject, k.Reason})
 	}
-	s.screen.rows(2, t)
+	s.screen.Rows(2, t)
 }
 
 // track shows the record of one message as the command of that name does.
@@ -157,7 +153,7 @@ func (s *show) track(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	s.screen.heading("What is known of the last one", "track "+id)
+	s.screen.Heading("What is known of the last one", "track "+id)
 	var b bytes.Buffer
 	for _, r := range records[:min(1, len(records))] {
 		if err := writeRecord(terminal{out: &b}, r); err != nil {
@@ -166,11 +162,11 @@ func (s *show) track(ctx context.Context, id string) error {
 	}
 	for line := range strings.Lines(b.String()) {
 		label, text, _ := strings.Cut(strings.TrimSpace(line), "  ")
-		for i, folded := range fold(words(strings.TrimSpace(text)), s.screen.width-14) {
+		for i, folded := range screen.Fold(screen.Words(strings.TrimSpace(text)), s.screen.Width-14) {
 			if i > 0 {
 				label = ""
 			}
-			s.screen.line(2, plain, pad(label, 12)+folded)
+			s.screen.Line(2, screen.Plain, screen.Pad(label, 12)+folded)
 		}
 	}
 	return nil
@@ -179,20 +175,20 @@ func (s *show) track(ctx context.Context, id string) error {
 // conclude says what to type next.
 func (s *show) conclude() {
 	c, me := s.screen, program()
-	c.print("\n" + s.outcome() + "\n")
+	c.Print("\n" + s.outcome() + "\n")
 	if !s.keep {
-		c.heading("What next", "")
+		c.Heading("What next", "")
 		for _, row := range [][2]string{
 			{"demo --keep", "leave it running, and try the other commands on it"},
 			{"scan --local FILE", "judge mail of your own; nothing is delivered"},
 			{"serve --help", "run it; README.md has the way in front of a real server"},
 		} {
-			c.print("  " + me + " " + pad(row[0], 19) + row[1] + "\n")
+			c.Print("  " + me + " " + screen.Pad(row[0], 19) + row[1] + "\n")
 		}
 		return
 	}
 	config := " --config " + s.path("postern.toml") + " "
-	c.heading("It runs until Ctrl-C", "")
+	c.Heading("It runs until Ctrl-C", "")
 	for _, row := range []string{
 		"state    " + s.path("state"), "log      " + s.path("log"), "metrics  http://" + s.doors.Metrics() + "/metrics", "",
 		me + config + "track " + demo.Users[0] + "@" + demo.Domain,
@@ -200,7 +196,7 @@ func (s *show) conclude() {
 		me + config + "queue list",
 		"swaks --server " + s.doors.Addresses()[0] + " --from you@elsewhere.example --to " + demo.Users[0] + "@" + demo.Domain,
 	} {
-		c.print(strings.TrimRight("  "+row, " ") + "\n") // to be copied: never cut
+		c.Print(strings.TrimRight("  "+row, " ") + "\n") // to be copied: never cut
 	}
 }
 
@@ -208,9 +204,9 @@ func (s *show) conclude() {
 func (s *show) outcome() string {
 	n, took := len(s.samples), time.Since(s.started).Seconds()
 	if s.broken > 0 {
-		return s.screen.paint(red, fmt.Sprintf("%d of %d not as promised, in %.1f s", s.broken, n, took))
+		return s.screen.Paint(screen.Red, fmt.Sprintf("%d of %d not as promised, in %.1f s", s.broken, n, took))
 	}
-	return s.screen.paint(green, fmt.Sprintf("All %d as promised, in %.1f s", n, took))
+	return s.screen.Paint(screen.Green, fmt.Sprintf("All %d as promised, in %.1f s", n, took))
 }
 
 // complain shows the end of the gateway's log, which goes with the folder.

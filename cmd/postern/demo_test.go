@@ -17,6 +17,7 @@ import (
 
 	"postern/cmd/postern/demo"
 	"postern/cmd/postern/house"
+	"postern/cmd/postern/screen"
 	"postern/gateway/mail"
 )
 
@@ -30,7 +31,7 @@ func newTestShow(t *testing.T, out *output) *show {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	return &show{
-		terminal: terminal{out: out, err: out}, screen: screen{w: out, width: narrow},
+		terminal: terminal{out: out, err: out}, screen: screen.Screen{Out: out, Width: screen.Narrow},
 		daemons: nobody(), samples: demo.Samples(),
 	}
 }
@@ -123,7 +124,7 @@ func TestDemoActions(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	for line := range strings.Lines(out.String()) {
-		if n := len([]rune(strings.TrimRight(line, "\n"))); n > narrow && !strings.Contains(line, "postern") {
+		if n := len([]rune(strings.TrimRight(line, "\n"))); n > screen.Narrow && !strings.Contains(line, "postern") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
@@ -173,7 +174,7 @@ func TestDemoInterrupted(t *testing.T) {
 	var out output
 	s := newTestShow(t, &out)
 	ctx, cancel := context.WithCancel(t.Context())
-	s.screen.w = writerFunc(func(p []byte) (int, error) {
+	s.screen.Out = writerFunc(func(p []byte) (int, error) {
 		if bytes.Contains(p, []byte("newsletter")) {
 			cancel()
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/house"
+	"postern/cmd/postern/screen"
 	"postern/gateway/control"
 )
 
@@ -56,20 +57,20 @@ func (q quarantineList) Run(ctx context.Context, c *commands, t terminal) error 
 		return err
 	}
 	if q.JSON {
-		return writeJSON(t.out, items)
+		return screen.WriteJSON(t.out, items)
 	}
 	if len(items) == 0 {
 		fmt.Fprintln(t.out, "Nothing is kept.")
 		return nil
 	}
-	rows := table{{"ID", "TIME", "CLASS", "SCORE", "SENDER", "RECIPIENTS", "SUBJECT", "REASON"}}
+	rows := screen.Table{{"ID", "TIME", "CLASS", "SCORE", "SENDER", "RECIPIENTS", "SUBJECT", "REASON"}}
 	for _, k := range items {
 		rows = append(rows, []string{
-			k.ID, short(k.Time), string(k.Class) + unscanned(k), fmt.Sprintf("%.1f", k.Score), sender(k.Sender),
-			short40(strings.Join(k.Recipients, " ")), short40(k.Subject), short40(k.Reason),
+			k.ID, screen.ShortTime(k.Time), string(k.Class) + unscanned(k), fmt.Sprintf("%.1f", k.Score), screen.Sender(k.Sender),
+			screen.Brief(strings.Join(k.Recipients, " ")), screen.Brief(k.Subject), screen.Brief(k.Reason),
 		})
 	}
-	return rows.write(t.out)
+	return rows.Write(t.out)
 }
 
 func unscanned(k control.Kept) string {
@@ -121,20 +122,27 @@ func (q quarantineShow) Run(ctx context.Context, c *commands, t terminal) error 
 		return err
 	}
 	if q.JSON {
-		return writeJSON(t.out, []control.Kept{k})
+		return screen.WriteJSON(t.out, []control.Kept{k})
 	}
-	rows := table{
-		{"Id", k.ID}, {"Time", long(k.Time)}, {"Class", string(k.Class)}, {"Reason", k.Reason}, {"Sender", sender(k.Sender)},
-		{"Recipients", strings.Join(k.Recipients, ", ")}, {"Subject", k.Subject}, {"Size", octets(k.Size)},
-		{"Score", fmt.Sprintf("%.1f", k.Score)}, {"Symbols", strings.Join(k.Symbols, ", ")},
+	rows := screen.Table{
+		{"Id", k.ID},
+		{"Time", screen.LongTime(k.Time)},
+		{"Class", string(k.Class)},
+		{"Reason", k.Reason},
+		{"Sender", screen.Sender(k.Sender)},
+		{"Recipients", strings.Join(k.Recipients, ", ")},
+		{"Subject", k.Subject},
+		{"Size", screen.Octets(k.Size)},
+		{"Score", fmt.Sprintf("%.1f", k.Score)},
+		{"Symbols", strings.Join(k.Symbols, ", ")},
 	}
 	if len(k.Unscanned) > 0 {
 		rows = append(rows, []string{"Unscanned", strings.Join(k.Unscanned, ", ") + " could not answer; asked again before a release"})
 	}
 	for _, r := range k.Released {
-		rows = append(rows, []string{"Released", long(r.Time) + " to " + r.Recipient + ": " + r.Reply})
+		rows = append(rows, []string{"Released", screen.LongTime(r.Time) + " to " + r.Recipient + ": " + r.Reply})
 	}
-	return rows.write(t.out)
+	return rows.Write(t.out)
 }
 
 type quarantineRelease struct {
@@ -156,7 +164,7 @@ func (q quarantineRelease) Run(ctx context.Context, c *commands, t terminal) err
 	}
 	refused := false
 	for _, d := range done {
-		fmt.Fprintln(t.out, harmlessText(d.Recipient+": "+d.Reply))
+		fmt.Fprintln(t.out, screen.Harmless(d.Recipient+": "+d.Reply))
 		refused = refused || strings.HasPrefix(d.Reply, "5")
 	}
 	if err == nil && refused {

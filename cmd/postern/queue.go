@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/cmd/postern/screen"
 	"postern/gateway/control"
 )
 
@@ -44,20 +45,20 @@ func (q queueList) Run(ctx context.Context, c *commands, t terminal) error {
 		return err
 	}
 	if q.JSON {
-		return writeJSON(t.out, items)
+		return screen.WriteJSON(t.out, items)
 	}
 	if len(items) == 0 {
 		fmt.Fprintln(t.out, "Nothing waits.")
 		return nil
 	}
-	rows := table{{"ID", "SINCE", "TRIES", "NEXT", "SENDER", "RECIPIENTS", "NEXT HOP", "LAST REPLY"}}
+	rows := screen.Table{{"ID", "SINCE", "TRIES", "NEXT", "SENDER", "RECIPIENTS", "NEXT HOP", "LAST REPLY"}}
 	for _, it := range items {
 		rows = append(rows, []string{
-			it.ID, short(it.Time), fmt.Sprint(it.Attempts), next(it), sender(it.Sender),
-			short40(strings.Join(it.Recipients, " ")), it.NextHop, it.LastReply,
+			it.ID, screen.ShortTime(it.Time), fmt.Sprint(it.Attempts), next(it), screen.Sender(it.Sender),
+			screen.Brief(strings.Join(it.Recipients, " ")), it.NextHop, it.LastReply,
 		})
 	}
-	return rows.write(t.out)
+	return rows.Write(t.out)
 }
 
 func next(it control.Queued) string {
@@ -92,12 +93,19 @@ func (q queueShow) Run(ctx context.Context, c *commands, t terminal) error {
 	}
 	it := items[i]
 	if q.JSON {
-		return writeJSON(t.out, items[i:i+1])
+		return screen.WriteJSON(t.out, items[i:i+1])
 	}
-	return table{
-		{"Id", it.ID}, {"Since", long(it.Time)}, {"Sender", sender(it.Sender)}, {"Recipients", strings.Join(it.Recipients, ", ")},
-		{"Subject", it.Subject}, {"Next hop", it.NextHop}, {"Tries", fmt.Sprint(it.Attempts)}, {"Next try", next(it)}, {"Last reply", it.LastReply},
-	}.write(t.out)
+	return screen.Table{
+		{"Id", it.ID},
+		{"Since", screen.LongTime(it.Time)},
+		{"Sender", screen.Sender(it.Sender)},
+		{"Recipients", strings.Join(it.Recipients, ", ")},
+		{"Subject", it.Subject},
+		{"Next hop", it.NextHop},
+		{"Tries", fmt.Sprint(it.Attempts)},
+		{"Next try", next(it)},
+		{"Last reply", it.LastReply},
+	}.Write(t.out)
 }
 
 type queueRetry struct {

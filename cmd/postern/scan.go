@@ -13,6 +13,7 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/house"
+	"postern/cmd/postern/screen"
 	"postern/gateway/mail"
 )
 
@@ -168,7 +169,7 @@ func (q scanCommand) write(w io.Writer, s scanned) error {
 	if v.Hits == nil {
 		v.Hits = []mail.Hit{}
 	}
-	return writeJSON(w, []scanJSON{v})
+	return screen.WriteJSON(w, []scanJSON{v})
 }
 
 // attachmentsIn lists the attachments that the filters saw, each once: the fact
@@ -208,13 +209,13 @@ func authentication(results []mail.Result) map[string]string {
 // explain says the verdict and why, for people.
 func (s scanned) explain(w io.Writer) error {
 	v := s.verdict
-	fmt.Fprintf(w, "%s: %s, score %.1f of %.1f%s\n", harmlessText(s.path), v.Action, v.Score, v.Required, reasonText(v))
-	rows := table{}
+	fmt.Fprintf(w, "%s: %s, score %.1f of %.1f%s\n", screen.Harmless(s.path), v.Action, v.Score, v.Required, reasonText(v))
+	rows := screen.Table{}
 	for _, h := range v.Hits {
 		rows = append(rows, []string{"", fmt.Sprintf("%+5.1f", h.Score), h.Symbol, because(h)})
 	}
 	for _, a := range attachmentsIn(s.results) {
-		what := fmt.Sprintf("%s, %s", a.TrueType, octets(a.Size))
+		what := fmt.Sprintf("%s, %s", a.TrueType, screen.Octets(a.Size))
 		if a.Blocked {
 			what += ", blocked: " + a.Reason
 		}
@@ -223,12 +224,12 @@ func (s scanned) explain(w io.Writer) error {
 	for _, engine := range v.Unscanned {
 		rows = append(rows, []string{"", "?", engine, "could not be asked"})
 	}
-	return rows.write(w)
+	return rows.Write(w)
 }
 
 func reasonText(v mail.Verdict) string {
 	if v.Reason == "" {
 		return ""
 	}
-	return " (" + harmlessText(v.Reason) + ")"
+	return " (" + screen.Harmless(v.Reason) + ")"
 }

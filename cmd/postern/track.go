@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"postern/cmd/postern/screen"
 	"postern/gateway/mail"
 )
 
@@ -38,7 +39,7 @@ func (q trackCommand) Run(ctx context.Context, c *commands, t terminal) error {
 		for i := range records {
 			complete(&records[i])
 		}
-		return writeJSON(t.out, records)
+		return screen.WriteJSON(t.out, records)
 	}
 	if len(records) == 0 {
 		fmt.Fprintln(t.out, "Nothing found.")
@@ -77,14 +78,14 @@ func writeRecord(t terminal, r mail.Record) error {
 	if r.TLS != "" {
 		client += " " + r.TLS
 	}
-	rows := table{
-		{"Id", r.ID}, {"Time", long(r.Time)}, {"Client", client}, {"Sender", sender(r.Sender)}, {"Recipients", strings.Join(r.Recipients, ", ")},
+	rows := screen.Table{
+		{"Id", r.ID}, {"Time", screen.LongTime(r.Time)}, {"Client", client}, {"Sender", screen.Sender(r.Sender)}, {"Recipients", strings.Join(r.Recipients, ", ")},
 	}
 	if r.Subject != "" {
 		rows = append(rows, []string{"Subject", r.Subject})
 	}
 	if r.Size > 0 {
-		rows = append(rows, []string{"Size", octets(r.Size)})
+		rows = append(rows, []string{"Size", screen.Octets(r.Size)})
 	}
 	verdict := fmt.Sprintf("%s, score %.1f of %.1f", r.Action, r.Score, r.Required)
 	if r.Stage == "rcpt" || r.Stage == mail.StageConnect.String() {
@@ -106,9 +107,9 @@ func writeRecord(t terminal, r mail.Record) error {
 	}
 	rows = append(rows, []string{"Reply", reply})
 	for _, d := range r.Deliveries {
-		rows = append(rows, []string{"Delivery", fmt.Sprintf("%s  %s  %s  %s", long(d.Time), d.Recipient, d.NextHop, d.Reply)})
+		rows = append(rows, []string{"Delivery", fmt.Sprintf("%s  %s  %s  %s", screen.LongTime(d.Time), d.Recipient, d.NextHop, d.Reply)})
 	}
-	return rows.write(t.out)
+	return rows.Write(t.out)
 }
 
 // because says in words why a symbol hit.

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func TestFold(t *testing.T) {
 		{"longer-than-a-line x", 6, "longe…|x"},
 		{"\x1b[31mred", 20, "?[31mred"},
 	} {
-		if got := strings.Join(fold(words(c.text), c.width), "|"); got != c.want {
+		if got := strings.Join(Fold(Words(c.text), c.width), "|"); got != c.want {
 			t.Errorf("%q at %d: %q, want %q", c.text, c.width, got, c.want)
 		}
 	}
@@ -37,8 +37,8 @@ func TestCutAndPad(t *testing.T) {
 		{cut("abcde", 4), "abc…"},
 		{cut("éééé", 4), "éééé"},
 		{cut("ab", 0), "…"},
-		{pad("é", 3), "é  "},
-		{pad("abc", 2), "abc"},
+		{Pad("é", 3), "é  "},
+		{Pad("abc", 2), "abc"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, want %q", c.got, c.want)
@@ -49,8 +49,8 @@ func TestCutAndPad(t *testing.T) {
 // A table that is too wide takes the room from one column.
 func TestRows(t *testing.T) {
 	var b bytes.Buffer
-	s := screen{w: &b, width: 40}
-	s.rows(1, table{{"TO", "SUBJECT", "STATUS"}, {"anna", strings.Repeat("long ", 20), "No"}, {"x\x1b", "short", "Yes, score=7"}})
+	s := Screen{Out: &b, Width: 40}
+	s.Rows(1, Table{{"TO", "SUBJECT", "STATUS"}, {"anna", strings.Repeat("long ", 20), "No"}, {"x\x1b", "short", "Yes, score=7"}})
 	want := "" +
 		"  TO    SUBJECT             STATUS\n" +
 		"  anna  long long long lo…  No\n" +
@@ -68,18 +68,18 @@ func TestColour(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	for name, s := range map[string]screen{"pipe": newScreen(w), "buffer": newScreen(&bytes.Buffer{})} {
-		if s.colour || s.width != wide {
+	for name, s := range map[string]Screen{"pipe": New(w), "buffer": New(&bytes.Buffer{})} {
+		if s.Colour || s.Width != Wide {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
 	var b bytes.Buffer
-	screen{w: &b, width: narrow, colour: true}.verdict(mail.Reject, "550 5.7.1 no")
+	Screen{Out: &b, Width: Narrow, Colour: true}.Verdict(mail.Reject, "550 5.7.1 no")
 	if want := "\x1b[1;31mreject    \x1b[0m  550 5.7.1 no\n"; b.String() != want {
 		t.Errorf("%q", b.String())
 	}
 	for a := mail.Accept; a <= mail.Reject; a++ {
-		if styles[a] == plain {
+		if styles[a] == Plain {
 			t.Errorf("%s has no colour", a)
 		}
 	}
