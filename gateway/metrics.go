@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	messages      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
+	turnedAway    *prometheus.CounterVec
 	seconds       prometheus.Histogram
 	bytes         prometheus.Counter
 	waiting       prometheus.Gauge
@@ -22,6 +23,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"action", "reply"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postern_recipients_refused_total", Help: "Recipients refused at RCPT, by reason.",
+		}, []string{"reason"}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_connections_refused_total", Help: "Connections ended because of what the client is or does, by reason.",
 		}, []string{"reason"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "postern_message_seconds", Help: "From the final dot to the reply.",
@@ -40,6 +44,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "postern_engine_silent_total", Help: "Times a filter's engine could not answer.",
 		}, []string{"filter"}),
 	}
-	r.MustRegister(m.messages, m.refused, m.seconds, m.bytes, m.waiting, m.undeliverable, m.silent)
+	r.MustRegister(m.messages, m.refused, m.turnedAway, m.seconds, m.bytes, m.waiting, m.undeliverable, m.silent)
 	return m
 }

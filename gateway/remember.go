@@ -124,7 +124,7 @@ func (g *Gateway) rememberRefused(ctx context.Context, m *mail.Message, reply ma
 
 // Refused is what the SMTP server calls for a connection that it turned away.
 func (g *Gateway) Refused(r mail.Record) {
-	g.metrics.refused.WithLabelValues("connection").Inc()
+	g.metrics.turnedAway.WithLabelValues(r.Reason).Inc()
 	g.Recorder.Refusal(r)
 }
 

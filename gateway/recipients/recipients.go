@@ -183,7 +183,8 @@ func bound(m map[string]time.Time, limit int) {
 
 // NoSuchRecipient says whether a reply to RCPT means that the recipient does not
 // exist: 5.1.x, 5.2.1, or a bare 550 (RFC 3463, sections 3.2 and 3.3). Any other
-// 5xx is about us or about something else.
+// 5xx is about us or about something else. QUIRK: Exchange Online says 550 5.4.1
+// of the recipients that its directory does not know.
 func NoSuchRecipient(r mail.Reply) bool {
 	switch {
 	case !r.Permanent():
@@ -191,7 +192,7 @@ func NoSuchRecipient(r mail.Reply) bool {
 	case r.Enhanced == "":
 		return r.Code == 550
 	}
-	return len(r.Enhanced) > 4 && r.Enhanced[:4] == "5.1." || r.Enhanced == "5.2.1"
+	return len(r.Enhanced) > 4 && r.Enhanced[:4] == "5.1." || r.Enhanced == "5.2.1" || r.Code == 550 && r.Enhanced == "5.4.1"
 }
 
 // Remembered says whether rcpt was confirmed within KnownFor.

@@ -56,6 +56,8 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{"has moved", says(551, "5.1.6"), Unknown, true, 0},
 		{"mailbox disabled", says(550, "5.2.1"), Unknown, true, 0},
 		{"bare 550", says(550, ""), Unknown, true, 0},
+		{"Exchange Online", says(550, "5.4.1"), Unknown, true, 0},
+		{"another 5.4.1", says(554, "5.4.1"), Unsure, false, 1},
 		{"another bare 5xx", says(554, ""), Unsure, false, 1},
 		{"mailbox full", says(552, "5.2.2"), Unsure, false, 1},
 		{"policy", says(550, "5.7.1"), Unsure, false, 1},

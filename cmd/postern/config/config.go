@@ -244,7 +244,7 @@ func Default() *Config {
 				Action: mail.Quarantine, OnError: "defer", OnLimit: mail.Quarantine,
 				Timeout: Duration(30 * time.Second), Connections: 10,
 			},
-			SpamAssassin: SpamAssassin{OnError: "ignore", Timeout: Duration(30 * time.Second), MaxSize: 512 << 10, Connections: 10},
+			SpamAssassin: SpamAssassin{OnError: "ignore", Timeout: Duration(30 * time.Second), MaxSize: 512 << 10, Connections: 5},
 		},
 		Quarantine: Quarantine{Keep: Duration(30 * day), Size: 20_000_000_000},
 		Records:    Records{Keep: Duration(30 * day)},

@@ -103,6 +103,11 @@ func TestInclude(t *testing.T) {
 	if _, list, err := c.Domains["c.example"].RecipientList(); len(list) != 2 || err != nil {
 		t.Errorf("RecipientList: %v %v", list, err)
 	}
+	write("domains.d/more.toml", "include = [\"x.toml\"]\n")
+	if _, err := Load(filepath.Join(dir, "postern.toml")); err == nil || !strings.Contains(err.Error(), "more.toml:1: include: stands in a file") {
+		t.Errorf("include in an included file: %v", err)
+	}
+	write("domains.d/more.toml", "")
 	write("domains.d/again.toml", "[domains.\"A.example\"]\ndeliver_to = [\"y\"]\n")
 	if _, err := Load(filepath.Join(dir, "postern.toml")); err == nil || !strings.Contains(err.Error(), "too") {
 		t.Errorf("a domain in two files: %v", err)

@@ -72,7 +72,7 @@ func Load(path string) (*Config, error) {
 	if err := l.read(path); err != nil {
 		return nil, err
 	}
-	for _, pattern := range l.config.Include {
+	for _, pattern := range slices.Clone(l.config.Include) {
 		if err := l.include(path, pattern); err != nil {
 			return nil, err
 		}
@@ -109,8 +109,12 @@ func (l *loader) include(path, pattern string) error {
 		l.fault("include", pattern+" does not exist")
 	}
 	for _, file := range files {
+		l.config.Include = nil
 		if err := l.read(file); err != nil {
 			return err
+		}
+		if l.config.Include != nil {
+			l.fault("include", "stands in a file that is itself included: name its files in "+l.path)
 		}
 	}
 	return nil

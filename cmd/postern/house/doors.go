@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"time"
 
 	"postern/cmd/postern/config"
@@ -177,10 +178,7 @@ func (d *Doors) Reload(reread func() (*config.Config, error)) {
 		h.log.Error("configuration not reloaded", "err", err)
 		return
 	}
-	if old := h.policy.Load().config; c.State != old.State || fmt.Sprint(c.Listen) != fmt.Sprint(old.Listen) {
-		h.log.Warn("state and [listen] change at the next start only")
-		c.State, c.Listen = old.State, old.Listen
-	}
+	d.keepFixed(c)
 	if err := d.certificates.configure(c); err != nil {
 		h.log.Error("configuration not reloaded", "err", err)
 		return
@@ -188,6 +186,23 @@ func (d *Doors) Reload(reread func() (*config.Config, error)) {
 	h.reconfigure(c, p)
 	d.server.Configure(d.smtpConfig(c))
 	h.log.Info("reloaded")
+}
+
+// keepFixed says what a reload does not change, where it was changed, and lets it
+// be as it was.
+func (d *Doors) keepFixed(c *config.Config) {
+	old := d.house.config
+	same := func(key string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			d.house.log.Warn("changes at the next start only", "key", key)
+		}
+	}
+	same("state", old.State, c.State)
+	same("listen", old.Listen, c.Listen)
+	same("quarantine", old.Quarantine, c.Quarantine)
+	same("records", old.Records, c.Records)
+	same("log", old.Log, c.Log)
+	c.State, c.Listen, c.Quarantine, c.Records, c.Log = old.State, old.Listen, old.Quarantine, old.Records, old.Log
 }
 
 // Failed says why a listener ended by itself.

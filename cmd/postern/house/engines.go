@@ -63,6 +63,20 @@ func (h *House) askEngines(ctx context.Context, age prometheus.Gauge) {
 		}
 		if ctx.Err() == nil || fact.OK {
 			h.board.Set(fact)
+			h.alertSilence(e.Name)
+		}
+	}
+}
+
+// silenceAlert is how long an engine may be away before somebody is told.
+const silenceAlert = 5 * time.Minute
+
+// alertSilence tells of an engine that has been away for long.
+func (h *House) alertSilence(name string) {
+	for _, f := range h.board.Facts() {
+		if f.Name == name && !f.OK && time.Since(f.Since) >= silenceAlert {
+			h.board.Alert("engine "+name, fmt.Sprintf("%s has not answered since %s: %s. What becomes of mail meanwhile stands in filters.%s, on_error.",
+				name, f.Since.UTC().Format(time.RFC3339), f.Text, name))
 		}
 	}
 }

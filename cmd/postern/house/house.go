@@ -283,7 +283,13 @@ func (h Hint) Unwrap() error { return h.Err }
 // reconfigure puts a new configuration in place: for the transactions, and the
 // deliveries, to come.
 func (h *House) reconfigure(c *config.Config, p *Policy) {
-	h.policy.Store(p)
+	old := h.policy.Swap(p).Engines()
+	for name := range p.Engines() {
+		delete(old, name)
+	}
+	for name := range old {
+		h.board.Drop(name)
+	}
 	h.relay.Configure(RelayConfig(c, h.log))
 	h.gateway.Configure(p.settings)
 }

@@ -36,6 +36,10 @@ func openState(ctx context.Context, dir string) (*state, error) {
 			return nil, fmt.Errorf("state: %w", err)
 		}
 	}
+	// A folder that was there before may be open to others: it holds their mail.
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
