@@ -7,12 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"time"
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/house"
+	"postern/cmd/postern/mailbox"
 	"postern/cmd/postern/screen"
 	"postern/gateway/mail"
 )
@@ -62,7 +64,7 @@ func (q scanCommand) Run(ctx context.Context, c *commands, t terminal) error {
 	pending := make(chan chan scanned, 2*runtime.NumCPU())
 	go func() {
 		defer close(pending)
-		for path, content := range messages(q.Paths, t.in) {
+		for path, content := range mailbox.Messages(q.Paths, t.in) {
 			result := make(chan scanned, 1)
 			pending <- result
 			go func() { result <- judgeFile(ctx, p, path, content, template) }()
@@ -89,7 +91,7 @@ func (q scanCommand) Run(ctx context.Context, c *commands, t terminal) error {
 // policy is the configuration's, or the default where there is none.
 func (q scanCommand) policy(c *commands) (*house.Policy, error) {
 	cfg, err := load(c.Config)
-	if errors.Is(err, errNotExist) {
+	if errors.Is(err, os.ErrNotExist) {
 		cfg, err = config.Default(), nil
 		cfg.Hostname = "localhost"
 	}
@@ -125,13 +127,13 @@ func (q scanCommand) envelope() (m mail.Message, err error) {
 	return m, nil
 }
 
-func judgeFile(ctx context.Context, p *house.Policy, path string, f file, template mail.Message) scanned {
-	if f.err != nil {
-		return scanned{path: path, err: f.err}
+func judgeFile(ctx context.Context, p *house.Policy, path string, f mailbox.File, template mail.Message) scanned {
+	if f.Err != nil {
+		return scanned{path: path, err: f.Err}
 	}
 	m := template
 	started := time.Now()
-	m.ID, m.Received, m.Content = mail.NewID(started), started, mail.Bytes(f.content)
+	m.ID, m.Received, m.Content = mail.NewID(started), started, mail.Bytes(f.Content)
 	m.Parse(mail.DefaultLimits)
 	s := scanned{path: path, message: &m, results: p.Inspect(ctx, &m, nil)}
 	for _, v := range p.Judge(s.results, m.Envelope.Recipients) {

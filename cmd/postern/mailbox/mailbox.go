@@ -1,4 +1,10 @@
-package main
+// Package mailbox reads messages from where people have them: files, folders,
+// mailboxes, and standard input.
+//
+// A mailbox is RFC 4155's "mbox", by its first line and not by its name. Line ends
+// become CRLF, as RFC 5321, section 2.3.8, has them; nothing else is changed. What
+// a message says is left to gateway/mail.
+package mailbox
 
 import (
 	"bufio"
@@ -11,21 +17,21 @@ import (
 	"path/filepath"
 )
 
-var errNotExist = fs.ErrNotExist
-
-// file is one message from disk, or why it could not be read.
-type file struct {
-	content []byte
-	err     error
+// File is one message from disk, or why it could not be read.
+type File struct {
+	Content []byte // with CRLF at the end of each line
+	Err     error
 }
 
 // maxFile bounds one message, in octets.
 const maxFile = 256 << 20
 
-// messages reads the messages of each path: a file, a folder and what lies below
-// it, a mailbox, or "-".
-func messages(paths []string, in io.Reader) iter.Seq2[string, file] {
-	return func(yield func(string, file) bool) {
+// Messages reads the messages of each path: a file, a folder and what lies below
+// it, a mailbox, or "-", which is in. Each comes with its name: the path, and in a
+// mailbox "#" and its number. What can't be read, or is a message of more than 256
+// MiB, is a File with Err; it ends its mailbox, and the other files follow.
+func Messages(paths []string, in io.Reader) iter.Seq2[string, File] {
+	return func(yield func(string, File) bool) {
 		for _, path := range paths {
 			if path == "-" {
 				if !split("-", in, yield) {
@@ -37,7 +43,7 @@ func messages(paths []string, in io.Reader) iter.Seq2[string, file] {
 			err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 				switch {
 				case err != nil:
-					going = yield(name, file{err: err})
+					going = yield(name, File{Err: err})
 				case d.Type().IsRegular():
 					going = open(name, yield)
 				}
@@ -53,10 +59,10 @@ func messages(paths []string, in io.Reader) iter.Seq2[string, file] {
 	}
 }
 
-func open(name string, yield func(string, file) bool) bool {
+func open(name string, yield func(string, File) bool) bool {
 	f, err := os.Open(name)
 	if err != nil {
-		return yield(name, file{err: err})
+		return yield(name, File{Err: err})
 	}
 	defer f.Close()
 	return split(name, f, yield)
@@ -64,7 +70,7 @@ func open(name string, yield func(string, file) bool) bool {
 
 // split reads one message, or where the text begins as a mailbox does, each
 // message of it: a line "From …" behind an empty line begins the next one.
-func split(name string, in io.Reader, yield func(string, file) bool) bool {
+func split(name string, in io.Reader, yield func(string, File) bool) bool {
 	r := bufio.NewReaderSize(in, 64<<10)
 	start, _ := r.Peek(5) // a shorter file is no mailbox
 	if !bytes.Equal(start, []byte("From ")) {
@@ -73,9 +79,9 @@ func split(name string, in io.Reader, yield func(string, file) bool) bool {
 	for n := 1; ; n++ {
 		content, more, err := nextInMailbox(r)
 		if err != nil {
-			return yield(name, file{err: fmt.Errorf("%s: %w", name, err)})
+			return yield(name, File{Err: fmt.Errorf("%s: %w", name, err)})
 		}
-		if !yield(fmt.Sprintf("%s#%d", name, n), file{content: crlf(content)}) {
+		if !yield(fmt.Sprintf("%s#%d", name, n), File{Content: crlf(content)}) {
 			return false
 		}
 		if !more {
@@ -84,15 +90,15 @@ func split(name string, in io.Reader, yield func(string, file) bool) bool {
 	}
 }
 
-func one(name string, r io.Reader, yield func(string, file) bool) bool {
+func one(name string, r io.Reader, yield func(string, File) bool) bool {
 	content, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err == nil && len(content) > maxFile {
 		err = errTooLarge
 	}
 	if err != nil {
-		return yield(name, file{err: fmt.Errorf("%s: %w", name, err)})
+		return yield(name, File{Err: fmt.Errorf("%s: %w", name, err)})
 	}
-	return yield(name, file{content: crlf(content)})
+	return yield(name, File{Content: crlf(content)})
 }
 
 var errTooLarge = fmt.Errorf("a message of more than %d MB", maxFile>>20)

@@ -1,4 +1,4 @@
-package main
+package mailbox
 
 import (
 	"os"
@@ -9,12 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// read collects what messages yields: names and contents in turn.
+// read collects what Messages yields: names and contents in turn.
 func read(t *testing.T, in string, paths ...string) (got []string) {
 	t.Helper()
-	for name, f := range messages(paths, strings.NewReader(in)) {
-		text := string(f.content)
-		if f.err != nil {
+	for name, f := range Messages(paths, strings.NewReader(in)) {
+		text := string(f.Content)
+		if f.Err != nil {
 			text = "error"
 		}
 		got = append(got, filepath.Base(name), text)
@@ -79,11 +79,11 @@ func FuzzSplit(f *testing.F) {
 	f.Add("A: b\n\nFrom c\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		n := 0
-		split("f", strings.NewReader(text), func(_ string, m file) bool {
-			if m.err != nil {
-				t.Fatal(m.err)
+		split("f", strings.NewReader(text), func(_ string, m File) bool {
+			if m.Err != nil {
+				t.Fatal(m.Err)
 			}
-			n += strings.Count(string(m.content), "\n")
+			n += strings.Count(string(m.Content), "\n")
 			return true
 		})
 		if got := strings.Count(text, "\n"); n > got {
