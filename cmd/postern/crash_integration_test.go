@@ -246,7 +246,8 @@ func TestIntegrationReload(t *testing.T) {
 	settings := spooling(in, "through")
 	w := newWorld(t, settings)
 	w.start()
-	open := w.dial(true) // stays open over all reloads
+	w.signal(syscall.SIGHUP) // whoever says that it is ready is ready for this too
+	open := w.dial(true)     // stays open over all reloads
 	l := startLoad(w, 4, plain)
 	for i := range 5 {
 		name := fmt.Sprintf("new%d.example", i)

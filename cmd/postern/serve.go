@@ -34,13 +34,15 @@ func (serveCommand) Run(ctx context.Context, c *commands, t terminal) error {
 
 // serve runs a gateway until ctx ends; reread reads the configuration anew.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, reread func() (*config.Config, error)) error {
+	// Before it says that it is ready: SIGHUP to a process that does not listen
+	// for it is its end.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	d, err := house.Start(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-hup:
