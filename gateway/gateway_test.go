@@ -152,8 +152,10 @@ func (r *memoryRecords) Deliver(_ string, d mail.Delivery) {
 // inside of its own.
 func newWorld(t *testing.T, domains ...string) *world {
 	t.Helper()
-	w := &world{t: t, hops: map[string]*insideServer{}, judge: accept,
-		keeper: &memoryKeeper{kept: map[string]keptMail{}}, records: &memoryRecords{}}
+	w := &world{
+		t: t, hops: map[string]*insideServer{}, judge: accept,
+		keeper: &memoryKeeper{kept: map[string]keptMail{}}, records: &memoryRecords{},
+	}
 	w.settings = &Settings{
 		Hostname: "mx.example.net", Domains: map[string]Domain{}, Recipients: 100, Reply: 5 * time.Second,
 		Filters: w, Judge: judgeFunc(func(r []mail.Result, a []mail.Address) []mail.Verdict { return w.judge(r, a) }),
@@ -168,14 +170,18 @@ func newWorld(t *testing.T, domains ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.spool, err = spool.Open(spool.Config{Dir: filepath.Join(t.TempDir(), "spool"), MinFree: -1, Log: log,
-		Retry: func(string) []time.Duration { return []time.Duration{20 * time.Millisecond} }})
+	w.spool, err = spool.Open(spool.Config{
+		Dir: filepath.Join(t.TempDir(), "spool"), MinFree: -1, Log: log,
+		Retry: func(string) []time.Duration { return []time.Duration{20 * time.Millisecond} },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := relay.New(relay.Config{Hostname: "mx.example.net", Log: log})
-	w.g = New(Parts{Relay: r, Spool: w.spool, Keeper: w.keeper, Recorder: w.records, Recipients: book,
-		Board: health.New(log), Log: log, TempDir: t.TempDir()}, w.settings)
+	w.g = New(Parts{
+		Relay: r, Spool: w.spool, Keeper: w.keeper, Recorder: w.records, Recipients: book,
+		Board: health.New(log), Log: log, TempDir: t.TempDir(),
+	}, w.settings)
 	server := smtpd.New(smtpd.Config{Hostname: "mx.example.net", Limits: smtpd.Limits{
 		MessageSize: 1 << 20, Connections: 100, PerClient: 100, Command: time.Minute, Data: time.Minute, Transaction: time.Minute,
 	}}, w.g.NewSession)

@@ -60,8 +60,10 @@ func (g *Gateway) dispose(ctx context.Context, s *Settings, it *spool.Item, outc
 func (g *Gateway) GiveUp(ctx context.Context, it *spool.Item) error {
 	outcomes := make([]relay.Outcome, len(it.Recipients))
 	for i, rcpt := range it.Recipients {
-		outcomes[i] = relay.Outcome{Recipient: rcpt, Status: relay.Refused, NextHop: it.NextHop, Time: time.Now(),
-			Reply: mail.Reply{Code: 554, Enhanced: "5.4.7", Text: "Not delivered in time; last answer: " + it.LastReply}}
+		outcomes[i] = relay.Outcome{
+			Recipient: rcpt, Status: relay.Refused, NextHop: it.NextHop, Time: time.Now(),
+			Reply: mail.Reply{Code: 554, Enhanced: "5.4.7", Text: "Not delivered in time; last answer: " + it.LastReply},
+		}
 	}
 	for _, o := range outcomes {
 		g.Recorder.Deliver(it.Message, delivery(o))
@@ -114,8 +116,10 @@ func (g *Gateway) undeliverable(ctx context.Context, s *Settings, it spool.Item,
 	for i, o := range refused {
 		rcpts[i] = o.Recipient
 	}
-	m := &mail.Message{ID: it.Message, Received: it.Time, Content: it.Content,
-		Envelope: mail.Envelope{ReversePath: it.ReversePath, Recipients: rcpts, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit}}
+	m := &mail.Message{
+		ID: it.Message, Received: it.Time, Content: it.Content,
+		Envelope: mail.Envelope{ReversePath: it.ReversePath, Recipients: rcpts, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit},
+	}
 	m.Parse(mail.DefaultLimits)
 	_, err := g.Keeper.Keep(ctx, m, mail.Verdict{
 		Recipients: rcpts, Action: mail.Quarantine, Class: mail.ClassUndeliverable,

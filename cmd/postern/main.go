@@ -1,8 +1,8 @@
 // Command postern is an inbound mail gateway: it takes a company's mail from the
 // Internet, judges it, and hands it on, keeps it, or refuses it.
 //
-// A reader goes from here to serve.go, where the gateway is assembled, and from
-// there to gateway.Process, where a message is dealt with.
+// A reader goes from here to serve.go and house.Start, where the gateway is
+// assembled, and from there to gateway.Process, where a message is dealt with.
 package main
 
 import (

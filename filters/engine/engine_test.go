@@ -23,8 +23,15 @@ func TestParseAddress(t *testing.T) {
 		{"tcp:[::1]:3310", "tcp", "[::1]:3310"},
 		{"tcp:clamd.internal:3310", "tcp", "clamd.internal:3310"},
 		{"unix:/run/clamav/clamd.ctl", "unix", "/run/clamav/clamd.ctl"},
-		{"", "", ""}, {"tcp:", "", ""}, {"tcp:host", "", ""}, {"tcp::3310", "", ""}, {"tcp:host:", "", ""},
-		{"unix:", "", ""}, {"unix:relative", "", ""}, {"/run/clamd.ctl", "", ""}, {"udp:host:1", "", ""},
+		{"", "", ""},
+		{"tcp:", "", ""},
+		{"tcp:host", "", ""},
+		{"tcp::3310", "", ""},
+		{"tcp:host:", "", ""},
+		{"unix:", "", ""},
+		{"unix:relative", "", ""},
+		{"/run/clamd.ctl", "", ""},
+		{"udp:host:1", "", ""},
 	}
 	for _, test := range tests {
 		network, address, err := ParseAddress(test.in)

@@ -43,16 +43,26 @@ func TestRepeated(t *testing.T) {
 
 func TestWellFormed(t *testing.T) {
 	good := []mail.Result{
-		{}, {Symbol: "A_1", Evidence: "é"}, {Symbol: "A", Points: 1, HasPoints: true},
-		{Symbol: "A_LIMIT", Fault: mail.FaultMessage}, {Symbol: "A_UNSCANNABLE", Fault: mail.FaultMessage},
+		{},
+		{Symbol: "A_1", Evidence: "é"},
+		{Symbol: "A", Points: 1, HasPoints: true},
+		{Symbol: "A_LIMIT", Fault: mail.FaultMessage},
+		{Symbol: "A_UNSCANNABLE", Fault: mail.FaultMessage},
 		{Description: "only informs"},
 	}
 	WellFormed(t, good)
 	bad := []mail.Result{
-		{Symbol: "A B"}, {Symbol: strings.Repeat("A", 129)}, {HasPoints: true}, {Symbol: "A", Points: 1},
-		{Fault: mail.FaultEngine}, {Fault: mail.FaultMessage}, {Symbol: "A", Fault: mail.FaultMessage},
-		{Symbol: "A", Evidence: "\n"}, {Symbol: "A", Evidence: strings.Repeat("x", maxEvidence+1)},
-		{Symbol: "A", Description: "\x1b"}, {Symbol: "A", Description: strings.Repeat("x", maxDescription+1)},
+		{Symbol: "A B"},
+		{Symbol: strings.Repeat("A", 129)},
+		{HasPoints: true},
+		{Symbol: "A", Points: 1},
+		{Fault: mail.FaultEngine},
+		{Fault: mail.FaultMessage},
+		{Symbol: "A", Fault: mail.FaultMessage},
+		{Symbol: "A", Evidence: "\n"},
+		{Symbol: "A", Evidence: strings.Repeat("x", maxEvidence+1)},
+		{Symbol: "A", Description: "\x1b"},
+		{Symbol: "A", Description: strings.Repeat("x", maxDescription+1)},
 	}
 	for _, r := range bad {
 		probe := &recorder{TB: t}

@@ -92,8 +92,14 @@ func TestRest(t *testing.T) {
 		rules []float64
 		rest  float64
 	}{
-		{0, nil, 0}, {0.1, nil, 0.1}, {-2, nil, -2}, {5, []float64{2, 3}, 0},
-		{5.3, []float64{2, 3}, 0}, {5.4, []float64{2, 3}, 0.4}, {4.7, []float64{5}, 0}, {4.6, []float64{5}, -0.4},
+		{0, nil, 0},
+		{0.1, nil, 0.1},
+		{-2, nil, -2},
+		{5, []float64{2, 3}, 0},
+		{5.3, []float64{2, 3}, 0},
+		{5.4, []float64{2, 3}, 0.4},
+		{4.7, []float64{5}, 0},
+		{4.6, []float64{5}, -0.4},
 		{1000, []float64{-1}, 1001},
 	}
 	for _, test := range tests {

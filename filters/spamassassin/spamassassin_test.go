@@ -105,8 +105,11 @@ func newFilter(t testing.TB, c Config) *Filter {
 func TestNew(t *testing.T) {
 	good := []string{"unix:/run/spamd.sock"}
 	for _, c := range []Config{
-		{}, {Addresses: []string{"localhost:783"}},
-		{Addresses: good, User: "a b"}, {Addresses: good, User: "a\r\nb"}, {Addresses: good, User: strings.Repeat("a", 256)},
+		{},
+		{Addresses: []string{"localhost:783"}},
+		{Addresses: good, User: "a b"},
+		{Addresses: good, User: "a\r\nb"},
+		{Addresses: good, User: strings.Repeat("a", 256)},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("taken: %+v", c)

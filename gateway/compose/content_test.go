@@ -41,10 +41,14 @@ func TestAssemble(t *testing.T) {
 		{name: "cut at the end", original: "0123", edits: []edit{{span: span(2, 4)}}, want: "01"},
 		{name: "cut all", original: "0123", edits: []edit{{span: span(0, 4)}}, want: ""},
 		{name: "insert", original: "0123", edits: []edit{{span(2, 2), []byte("ab")}}, want: "01ab23"},
-		{name: "replace twice", original: "0123456789",
-			edits: []edit{{span(1, 3), []byte("a")}, {span(3, 4), []byte("b")}}, want: "0ab456789"},
-		{name: "the first of two that overlap", original: "0123456789",
-			edits: []edit{{span(1, 5), []byte("a")}, {span(2, 3), []byte("b")}}, want: "0a56789"},
+		{
+			name: "replace twice", original: "0123456789",
+			edits: []edit{{span(1, 3), []byte("a")}, {span(3, 4), []byte("b")}}, want: "0ab456789",
+		},
+		{
+			name: "the first of two that overlap", original: "0123456789",
+			edits: []edit{{span(1, 5), []byte("a")}, {span(2, 3), []byte("b")}}, want: "0a56789",
+		},
 		{name: "beyond the end", original: "0123", edits: []edit{{span: span(2, 9)}}, want: "01"},
 		{name: "a span that ends before it starts", original: "0123", edits: []edit{{span(2, 1), []byte("a")}}, want: "01a23"},
 		{name: "more segments than there is room", original: "0123456789", edits: []edit{

@@ -63,8 +63,11 @@ func TestStatusTests(t *testing.T) {
 	}{
 		{"none", nil, "none"},
 		{"informing only", []mail.Hit{{Symbol: "A"}, {Score: 1}}, "none"},
-		{"weights", []mail.Hit{{Symbol: "A", Score: 1}, {Symbol: "B", Score: -1.25}, {Symbol: "C", Score: 0.001}, {Symbol: "D", Score: 0.0001}, {Symbol: "E", Score: 0.1 + 0.2}},
-			"A=1.0,B=-1.25,C=0.001,D=0.0,E=0.3"},
+		{
+			"weights",
+			[]mail.Hit{{Symbol: "A", Score: 1}, {Symbol: "B", Score: -1.25}, {Symbol: "C", Score: 0.001}, {Symbol: "D", Score: 0.0001}, {Symbol: "E", Score: 0.1 + 0.2}},
+			"A=1.0,B=-1.25,C=0.001,D=0.0,E=0.3",
+		},
 		{"hostile", []mail.Hit{{Symbol: "A,B=9\r\nX-Spam-Flag: NO", Score: 1}}, "A?B?9??X-Spam-Flag:?NO=1.0"},
 	}
 	for _, test := range tests {
@@ -100,27 +103,37 @@ func TestReceived(t *testing.T) {
 		want   string
 	}{
 		{"usual", func(*mail.Message) {}, "from client.example.net ([192.0.2.7])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
-		{"no name, no TLS, HELO", func(m *mail.Message) { m.Client.HELO, m.Client.TLS, m.Client.ESMTP = "", "", false },
-			"from unknown ([192.0.2.7])|by mx.example.com (Postern) with SMTP id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
+		{
+			"no name, no TLS, HELO", func(m *mail.Message) { m.Client.HELO, m.Client.TLS, m.Client.ESMTP = "", "", false },
+			"from unknown ([192.0.2.7])|by mx.example.com (Postern) with SMTP id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000",
+		},
 		{"literals", func(m *mail.Message) {
 			m.Client.HELO, m.Client.Addr = "[IPv6:2001:db8::2]", netip.MustParseAddrPort("[2001:db8::1]:25")
 		}, "from [IPv6:2001:db8::2] ([IPv6:2001:db8::1])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
-		{"IPv4 in IPv6", func(m *mail.Message) { m.Client.Addr = netip.MustParseAddrPort("[::ffff:192.0.2.1]:25") },
-			"from client.example.net ([192.0.2.1])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
-		{"zone", func(m *mail.Message) { m.Client.Addr = netip.MustParseAddrPort("[fe80::1%eth0]:25") },
-			"from client.example.net ([IPv6:fe80::1])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
-		{"no address", func(m *mail.Message) { m.Client.Addr = netip.AddrPort{} },
-			"from client.example.net|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
+		{
+			"IPv4 in IPv6", func(m *mail.Message) { m.Client.Addr = netip.MustParseAddrPort("[::ffff:192.0.2.1]:25") },
+			"from client.example.net ([192.0.2.1])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000",
+		},
+		{
+			"zone", func(m *mail.Message) { m.Client.Addr = netip.MustParseAddrPort("[fe80::1%eth0]:25") },
+			"from client.example.net ([IPv6:fe80::1])|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000",
+		},
+		{
+			"no address", func(m *mail.Message) { m.Client.Addr = netip.AddrPort{} },
+			"from client.example.net|by mx.example.com (Postern) with ESMTPS id 0abc|for <r@example.com>; Sun, 22 Nov 2026 12:00:00 +0000",
+		},
 		{"two recipients", func(m *mail.Message) {
 			m.Envelope.Recipients = append(m.Envelope.Recipients, mail.Address{Local: "x", Domain: "example.com"})
 		}, "from client.example.net ([192.0.2.7])|by mx.example.com (Postern) with ESMTPS id 0abc;|Sun, 22 Nov 2026 12:00:00 +0000"},
 		{"SMTPUTF8", func(m *mail.Message) {
 			m.Envelope.SMTPUTF8, m.Envelope.Recipients = true, []mail.Address{{Local: "rené", Domain: "example.com"}}
 		}, "from client.example.net ([192.0.2.7])|by mx.example.com (Postern) with UTF8SMTPS id 0abc|for <rené@example.com>; Sun, 22 Nov 2026 12:00:00 +0000"},
-		{"hostile recipient", func(m *mail.Message) {
-			m.Envelope.Recipients = []mail.Address{{Local: "a\r\nX: y", Domain: "b\xff\nc"}}
+		{
+			"hostile recipient", func(m *mail.Message) {
+				m.Envelope.Recipients = []mail.Address{{Local: "a\r\nX: y", Domain: "b\xff\nc"}}
+			},
+			"from client.example.net ([192.0.2.7])|by mx.example.com (Postern) with ESMTPS id 0abc|for <\"a  X: y\"@b? c>; Sun, 22 Nov 2026 12:00:00 +0000",
 		},
-			"from client.example.net ([192.0.2.7])|by mx.example.com (Postern) with ESMTPS id 0abc|for <\"a  X: y\"@b? c>; Sun, 22 Nov 2026 12:00:00 +0000"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -337,7 +350,9 @@ func TestOwnHops(t *testing.T) {
 		{" from a (by mx.example.com for <rob@example.com>)", 0},
 		{" from a by mx.example.com (for <rob@example.com>)", 0},
 		{" from a (\\) by mx.example.com for <rob@example.com>", 0},
-		{"", 0}, {" by", 0}, {" by mx.example.com for", 0},
+		{"", 0},
+		{" by", 0},
+		{" by mx.example.com for", 0},
 	}
 	for _, test := range tests {
 		h := mail.Header{{Name: "received", Raw: []byte("received:" + test.value + "\r\n")}, {Name: "To", Raw: []byte("To:" + test.value)}}

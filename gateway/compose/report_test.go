@@ -20,8 +20,10 @@ func failed() DSN {
 		Original:   mail.Bytes("From: sender@example.net\r\nSubject: Hello\r\n\tworld\r\n\r\nbody\r\n"),
 		OriginalID: "0abc", MessageID: "<1@example.net>", Arrival: noon.Add(-time.Hour),
 		Recipients: []Undelivered{
-			{Recipient: mail.Address{Local: "nobody", Domain: "example.com"}, Status: "5.1.1",
-				Diagnostic: "550 5.1.1 no such user", RemoteMTA: "mail.internal", Last: noon.Add(-time.Minute)},
+			{
+				Recipient: mail.Address{Local: "nobody", Domain: "example.com"}, Status: "5.1.1",
+				Diagnostic: "550 5.1.1 no such user", RemoteMTA: "mail.internal", Last: noon.Add(-time.Minute),
+			},
 			{Recipient: mail.Address{Local: "a  b", Domain: "example.com"}, Diagnostic: "no answer within 5 days"},
 		},
 	}

@@ -165,8 +165,13 @@ func TestRemovals(t *testing.T) {
 	// 0 mixed: 1 text, 2 message/rfc822 in base64: 3 (detached): 4 and 5, where
 	// 5 is again a message in base64: 6.
 	parts := []mail.Part{
-		{Parent: -1}, {Parent: 0}, {Parent: 0},
-		{Parent: 2, Detached: true}, {Parent: 3, Detached: true}, {Parent: 3, Detached: true}, {Parent: 5, Detached: true},
+		{Parent: -1},
+		{Parent: 0},
+		{Parent: 0},
+		{Parent: 2, Detached: true},
+		{Parent: 3, Detached: true},
+		{Parent: 3, Detached: true},
+		{Parent: 5, Detached: true},
 	}
 	tests := []struct {
 		strip []int

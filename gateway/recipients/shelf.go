@@ -24,8 +24,10 @@ func OpenTable(ctx context.Context, path string) (Table, error) {
 	if err != nil {
 		return Table{}, err
 	}
-	db, err := store.Open(ctx, path, store.Options{Durability: store.History, Migrations: steps,
-		Repair: "stop Postern and remove the file: recipients are then asked for again"})
+	db, err := store.Open(ctx, path, store.Options{
+		Durability: store.History, Migrations: steps,
+		Repair: "stop Postern and remove the file: recipients are then asked for again",
+	})
 	return Table{db}, err
 }
 

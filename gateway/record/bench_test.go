@@ -22,8 +22,10 @@ func sample(i int, at time.Time) mail.Record {
 		Score: 1.2, Required: 5, Reply: "250 2.0.0 taken, id 06f0123456789abcdefghj", ElapsedMS: 12.345,
 	}
 	for j := range 8 {
-		r.Hits = append(r.Hits, mail.Hit{Symbol: fmt.Sprintf("SYMBOL_%d_OF_THE_RULES", j), Score: 0.1 * float64(j),
-			Description: "The message has something that a rule knows", Evidence: "text/html", Filter: "rules"})
+		r.Hits = append(r.Hits, mail.Hit{
+			Symbol: fmt.Sprintf("SYMBOL_%d_OF_THE_RULES", j), Score: 0.1 * float64(j),
+			Description: "The message has something that a rule knows", Evidence: "text/html", Filter: "rules",
+		})
 	}
 	r.Deliveries = []mail.Delivery{{Recipient: r.Recipients[0], NextHop: "mail.internal:25", Time: at, Reply: "250 2.0.0 Ok: queued as 4XyzAbCdEf"}}
 	return r

@@ -231,7 +231,9 @@ func testHostile(t *testing.T, s records) {
 		{fmt.Sprintf("user%d@example.com", maxRecipients), ""},
 		{"xy@one.example", "nul"},
 		{"zerobyte", "nul"},
-		{"numbers", "numbers"}, {"future", "future"}, {"past", "past"},
+		{"numbers", "numbers"},
+		{"future", "future"},
+		{"past", "past"},
 		{"drop table", "quote"},
 		{strings.Repeat("x@y ", 1<<18), ""},
 		{"\xff\x00", "nul"}, // what can't be read is one character

@@ -46,6 +46,10 @@ func (l *loader) check() {
 	}
 }
 
+// maxState leaves room for "/control.sock" in the 107 octets that Linux gives the
+// path of a socket (unix(7)).
+const maxState = 107 - len("/control.sock")
+
 var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
 
 func (l *loader) checkNames() {
@@ -56,8 +60,11 @@ func (l *loader) checkNames() {
 	case !hostname.MatchString(c.Hostname) || len(c.Hostname) > 253:
 		l.fault("hostname", fmt.Sprintf("%q is no host name", c.Hostname))
 	}
-	if c.State == "" {
+	switch {
+	case c.State == "":
 		l.fault("state", "is empty: name a folder that only Postern uses")
+	case len(c.State) > maxState:
+		l.fault("state", fmt.Sprintf("is longer than %d octets: a socket lies in it, and the path of one is short", maxState))
 	}
 	if len(c.Domains) == 0 {
 		l.fault("domains", "no domain: write at least one, as [domains.\"example.com\"] with deliver_to = [\"mail.internal:25\"]")

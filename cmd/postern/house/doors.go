@@ -34,7 +34,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Doors, e
 	h.Start(ctx)
 	d.open(ctx)
 	h.board.SetReady(true)
-	log.Info("ready", "mx", d.Addresses())
+	log.Log(ctx, Always, "ready", "mx", d.Addresses())
 	return d, nil
 }
 
@@ -76,8 +76,10 @@ func openDoors(h *House) (*Doors, error) {
 	d.server.Log = h.log
 	d.server.Refused = func(client netip.AddrPort, reply mail.Reply, reason string) {
 		now := time.Now()
-		h.gateway.Refused(mail.Record{ID: mail.NewID(now), Time: now, Client: client.Addr().Unmap().String(),
-			Stage: mail.StageConnect.String(), Action: mail.Reject, Reason: reason, Reply: reply.String()})
+		h.gateway.Refused(mail.Record{
+			ID: mail.NewID(now), Time: now, Client: client.Addr().Unmap().String(),
+			Stage: mail.StageConnect.String(), Action: mail.Reject, Reason: reason, Reply: reply.String(),
+		})
 	}
 	return d, nil
 }

@@ -262,6 +262,10 @@ func (k keeper) Keep(ctx context.Context, m *mail.Message, v mail.Verdict) (stri
 // Drop implements gateway.Keeper.
 func (k keeper) Drop(ctx context.Context, id string) error { return k.store.Delete(ctx, id) }
 
+// Always is the level of the few lines that are logged whatever [log] level says:
+// who waits for "ready" must not wait in vain.
+const Always = slog.Level(100)
+
 // Socket is the control socket of the gateway that runs on a configuration.
 func Socket(c *config.Config) string { return filepath.Join(c.State, "control.sock") }
 

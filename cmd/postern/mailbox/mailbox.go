@@ -44,7 +44,9 @@ func Messages(paths []string, in io.Reader) iter.Seq2[string, File] {
 				switch {
 				case err != nil:
 					going = yield(name, File{Err: err})
-				case d.Type().IsRegular():
+				case d.Type().IsRegular(), name == path && !d.IsDir():
+					// What is named may be a link or a pipe; what only lies in a
+					// folder must be a file.
 					going = open(name, yield)
 				}
 				if !going {
@@ -101,7 +103,7 @@ func one(name string, r io.Reader, yield func(string, File) bool) bool {
 	return yield(name, File{Content: crlf(content)})
 }
 
-var errTooLarge = fmt.Errorf("a message of more than %d MB", maxFile>>20)
+var errTooLarge = fmt.Errorf("a message of more than %d MiB", maxFile>>20)
 
 // nextInMailbox reads behind the "From " line up to the next one. Quoted ones
 // (">From ") are given back as they were.

@@ -73,6 +73,24 @@ func TestCRLF(t *testing.T) {
 	}
 }
 
+// A link that a user names is read; one that lies in a folder is not followed.
+func TestNamedLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.eml"), []byte("A: b\r\n\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a.eml", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for range Messages([]string{filepath.Join(dir, "link"), dir}, nil) {
+		n++
+	}
+	if n != 2 {
+		t.Errorf("%d messages, want the link that was named, and the file in the folder", n)
+	}
+}
+
 // Whatever a file holds, all of it is in one message or another.
 func FuzzSplit(f *testing.F) {
 	f.Add("From x\nA: b\n\nc\n\nFrom y\n\n")
