@@ -44,7 +44,10 @@ integration: build ## with the real clamd, spamd, Postfix; a skipped test is a f
 
 conformance: ## published vectors, from $$SHARED
 	@if [ -d "$(SHARED)/suites" ]; then \
-	  SHARED=$$(cd $(SHARED) && pwd) $(GO) test -tags conformance -count=1 -run Conformance -timeout 20m ./...; \
+	  SHARED=$$(cd $(SHARED) && pwd) $(GO) test -tags conformance -count=1 -v -run Conformance -timeout 20m ./... > .conformance.log 2>&1 \
+	    || { grep -v '^=== ' .conformance.log | tail -150; exit 1; }; \
+	  if grep -n -- '--- SKIP' .conformance.log; then echo "a test was skipped"; exit 1; fi; \
+	  grep -c -- '^--- PASS' .conformance.log | sed 's/$$/ conformance suites passed/'; \
 	elif [ -n "$$CI" ]; then echo "no vectors in $(SHARED)/suites"; exit 1; \
 	else echo "no vectors in $(SHARED)/suites: conformance left out"; fi
 
@@ -60,4 +63,4 @@ bench: build ## beside a bare Postfix (as root, a few minutes); flags in $$BENCH
 	./postern-bench --corpus $(SHARED)/corpus $(BENCH)
 
 clean:
-	rm -f postern postern-bench .integration.log
+	rm -f postern postern-bench .integration.log .conformance.log

@@ -58,7 +58,7 @@ var differs = map[string]string{
 	"weird-boundary":          "blanks at a boundary's end don't count",
 }
 
-func TestMime4j(t *testing.T) {
+func TestConformanceMime4j(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(shared(), "suites/mime4j/core/src/test/resources/*/*.msg"))
 	if len(files) < 70 {
 		t.Fatalf("%d messages under %s", len(files), shared())
