@@ -15,14 +15,15 @@ import (
 // memoryBudget what all messages in hand may hold there together: beyond either,
 // content goes to a file that has no name, so that a crash leaves none behind.
 const (
-	inMemory     = 256 << 10
+	inMemory     = 1 << 20
 	memoryBudget = 64 << 20
 )
 
 // A receiver takes the octets of one message as they arrive.
 type receiver struct {
-	dir  string        // for files
-	held *atomic.Int64 // octets that all receivers together hold in memory
+	dir      string        // for files
+	held     *atomic.Int64 // octets that all receivers together hold in memory
+	declared int64         // octets that the client said will come; 0 is unknown
 
 	buf     []byte
 	counted int64
@@ -33,7 +34,7 @@ type receiver struct {
 // newReceiver expects size octets; 0 is unknown. What a client only declares is
 // given little memory: it may never come.
 func newReceiver(dir string, held *atomic.Int64, size int64) *receiver {
-	r := &receiver{dir: dir, held: held}
+	r := &receiver{dir: dir, held: held, declared: size}
 	r.buf = make([]byte, 0, min(max(size, 4<<10), 64<<10))
 	return r
 }
@@ -49,10 +50,24 @@ func (r *receiver) Write(p []byte) (int, error) {
 	if r.file != nil {
 		return r.file.Write(p)
 	}
+	r.grow(len(p))
 	r.buf = append(r.buf, p...)
 	r.counted += int64(len(p))
 	r.held.Add(int64(len(p)))
 	return len(p), nil
+}
+
+// grow makes room for n octets more: by what was declared, once an eighth of it
+// has come, so that a large message is not copied at each doubling, and one that
+// is only declared costs little.
+func (r *receiver) grow(n int) {
+	need := int64(len(r.buf) + n)
+	if need <= int64(cap(r.buf)) || r.declared > inMemory {
+		return
+	}
+	grown := make([]byte, len(r.buf), max(need, min(8*need, r.declared)))
+	copy(grown, r.buf)
+	r.buf = grown
 }
 
 // spill moves what is in memory to a file.

@@ -3,6 +3,7 @@ package compose
 import (
 	"io"
 	"sort"
+	"sync"
 
 	"postern/gateway/mail"
 )
@@ -136,11 +137,16 @@ func (o *outgoing) writeSegment(w io.Writer, s segment) (int64, error) {
 		return int64(n), err
 	}
 	r := io.NewSectionReader(o.original, s.from, s.size)
-	buf := make([]byte, min(s.size, 256<<10))
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
 	// The structs hide methods that would copy with a buffer of their own.
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
 	if err == nil && n < s.size {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
+
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // Content is the octets of a message as they were received, or as they are to
@@ -80,7 +81,12 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteTo implements Content.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
-	buf := make([]byte, max(1, min(f.size, 256<<10))) // io.CopyBuffer panics without a buffer
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
 	// The struct hides SectionReader's own WriteTo, so that buf is used.
-	return io.CopyBuffer(w, struct{ io.Reader }{NewReader(f)}, buf)
+	return io.CopyBuffer(w, struct{ io.Reader }{NewReader(f)}, buf[:])
 }
+
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}

@@ -103,3 +103,36 @@ func TestOpenNothing(t *testing.T) {
 		}
 	}
 }
+
+// What Parse decoded ahead is what Open would decode.
+func TestDecodedAhead(t *testing.T) {
+	for _, body := range []string{"SGVsbG8sIHdvcmxkLg==\r\n", "====", "no base64!\r\n", "", "SGVsbG8\r\n" + strings.Repeat("QUJD", 1000)} {
+		for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode", "8bit"} {
+			m := Message{Content: Bytes("MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + body)}
+			m.Parse(DefaultLimits)
+			ahead, err := io.ReadAll(m.Parts[0].Open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Parts[0].decoded = nil
+			if now, err := io.ReadAll(m.Parts[0].Open()); err != nil || !bytes.Equal(ahead, now) {
+				t.Errorf("%s %.20q: %.40q ahead, %.40q when opened (%v)", encoding, body, ahead, now, err)
+			}
+		}
+	}
+}
+
+// A large content is decoded by who reads it: nobody holds all of it twice.
+func TestNotDecodedAhead(t *testing.T) {
+	head := "MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+	for _, c := range []struct {
+		size  int
+		ahead bool
+	}{{decodeAhead, true}, {decodeAhead + 1, false}} {
+		m := Message{Content: Bytes(head + strings.Repeat("A", c.size-len(head)))}
+		m.Parse(DefaultLimits)
+		if got := m.Parts[0].decoded != nil; got != c.ahead {
+			t.Errorf("%d octets: decoded ahead %v, want %v", c.size, got, c.ahead)
+		}
+	}
+}

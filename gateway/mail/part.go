@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"bytes"
 	"io"
 	"strings"
 
@@ -47,6 +48,7 @@ type Part struct {
 	Detached bool
 
 	content Content // where Body lies
+	decoded Bytes   // Body without its encoding; nil where Open has to decode
 	leading bool    // where clients look for the text to show
 }
 
@@ -83,13 +85,34 @@ func (p *Part) isMessage() bool {
 // quoted-printable and x-uuencode are undone, whatever else is given as it
 // stands. Faults of the encoding are no errors; only Content's are returned.
 func (p *Part) Open() io.Reader {
-	if p.content == nil || p.Body.Len() <= 0 {
+	switch {
+	case p.content == nil || p.Body.Len() <= 0:
 		return strings.NewReader("")
+	case p.decoded != nil:
+		return bytes.NewReader(p.decoded)
 	}
 	if all, ok := p.content.(Bytes); ok && mime.Encoded(p.Encoding) {
 		return mime.NewBytesReader(p.Encoding, all[p.Body.Start:p.Body.End])
 	}
 	return mime.NewReader(p.Encoding, io.NewSectionReader(p.content, p.Body.Start, p.Body.Len()))
+}
+
+// decodeAhead is the size of a content in memory up to which its parts are decoded
+// once, when it is read, instead of by every filter that looks at them.
+const decodeAhead = 1 << 20
+
+// decode undoes the part's encoding for all that will Open it.
+func (p *Part) decode() {
+	all, inMemory := p.content.(Bytes)
+	if !inMemory || len(all) > decodeAhead || len(p.Children) > 0 || p.Body.Len() <= 0 || !mime.Encoded(p.Encoding) {
+		return
+	}
+	r := mime.NewBytesReader(p.Encoding, all[p.Body.Start:p.Body.End])
+	decoded := make(Bytes, p.Body.Len()) // no encoding is shorter than what it encodes
+	n, err := io.ReadFull(r, decoded)
+	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
+		p.decoded = decoded[:n]
+	}
 }
 
 // Attached says that a client would offer to save the part as a file: it is

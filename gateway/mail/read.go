@@ -9,9 +9,14 @@ import (
 	"postern/gateway/mail/mime"
 )
 
-// Parse fills Header, Parts and Oddity from Content. It is for who makes the
-// message: filters must not change it.
-func (m *Message) Parse(l Limits) { m.Header, m.Parts, m.Oddity = Read(m.Content, l) }
+// Parse fills Header, Parts and Oddity from Content, and decodes the parts of a
+// small one. It is for who makes the message: filters must not change it.
+func (m *Message) Parse(l Limits) {
+	m.Header, m.Parts, m.Oddity = Read(m.Content, l)
+	for i := range m.Parts {
+		m.Parts[i].decode()
+	}
+}
 
 // Read finds the header, the parts and the oddities of c. It never fails: there
 // is always a part, the message itself, and what could not be understood is an

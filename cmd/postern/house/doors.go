@@ -88,7 +88,8 @@ func openDoors(h *House) (*Doors, error) {
 func (d *Doors) bind() (err error) {
 	c := d.house.config
 	for _, address := range c.Listen.MX {
-		l, err := net.Listen("tcp", address)
+		// Keep-alive probes would come long after our own time-outs.
+		l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", address)
 		if err != nil {
 			return Hint{err, "port 25 needs root or CAP_NET_BIND_SERVICE, and no other mail server on it (try: ss -ltnp 'sport = :25')"}
 		}
