@@ -58,6 +58,32 @@ func TestDecode(t *testing.T) {
 		{"x-uuencode", "#86)C\n", ""},
 		{"x-uuencode", "begin 644 a\n#86)C\nend\n#86)C\nbegin 644 b\n\"86)C\n", "abcab"},
 		{"x-uuencode", "begin 644 a\nM86\n", "a`\x00"},
+		{"base64", "SGVsbG8=\r\n\r\nSGVs", "HelloHel"},
+		{"base64", "S=GVs", "\x19\x5b"},
+		{"base64", "SG=Vs", "HV"},
+		{"base64", " \t\r\nSGVs \t\r\n", "Hel"},
+		{"base64", "A", ""},
+		{"BASE64", "SGVs", "SGVs"},
+		{"quoted-printable", "", ""},
+		{"quoted-printable", "=", ""},
+		{"quoted-printable", "=\r\n", ""},
+		{"quoted-printable", "==\r\nx", "=x"},
+		{"quoted-printable", "=E9=00=0d=0A", "\xe9\x00\r\n"},
+		{"quoted-printable", "=4\r\n1", "=4\r\n1"},
+		{"quoted-printable", "a\tb \n", "a\tb\n"},
+		{"quoted-printable", "a \r b", "a \r b"},
+		{"quoted-printable", "\r\n \r\n\n", "\r\n\r\n\n"},
+		{"quoted-printable", "caf\xe9\x00", "caf\xe9\x00"},
+		{"x-uuencode", "", ""},
+		{"x-uuencode", "begin 644 a\nend\n", ""},
+		{"x-uuencode", "begin\n#86)C\n", ""},
+		{"x-uuencode", "text before\nbegin 644 a\n#86)C\n \nend\n", "abc"},
+		{"x-uuencode", "begin 644 a\n!80\n", "a"},
+		{"x-uuencode", "begin 644 a\n#86\n", "a`\x00"},
+		{"x-uuencode", "begin 644 a\n#\n", ""},
+		{"x-uuencode", "begin 644 a\n#86)Cbehind\n", "abc"},
+		{"x-uuencode", "begin 644 a\n#86)C\r\r\n", "abc"},
+		{"x-uuencode", "begin 644 a\n\n#86)C\n", "abc"},
 		{"x-uuencode", "begin 644 a\n#86)C" + strings.Repeat("x", 500) + "\n#86)C", "abcabc"},
 	} {
 		if got := string(open(t, c.encoding, c.body)); got != c.want {
@@ -85,6 +111,47 @@ func TestDecodeAsLibrary(t *testing.T) {
 			t.Fatalf("quoted-printable of %d octets: %q, want %q", len(data), got, data)
 		}
 	}
+}
+
+// TestUUAsWritten holds that what uuencode writes comes back.
+func TestUUAsWritten(t *testing.T) {
+	for size := range 200 {
+		data := make([]byte, size)
+		for i := range data {
+			data[i] = byte(rand.Uint32())
+		}
+		if got := open(t, UUEncode, uuencoded(data)); !bytes.Equal(got, data) {
+			t.Fatalf("%d octets: %q, want %q", size, got, data)
+		}
+	}
+}
+
+// uuencoded writes data as uuencode does: 45 octets a line, the digits from
+// space on, and "`" for a space.
+func uuencoded(data []byte) string {
+	var b strings.Builder
+	digit := func(v byte) {
+		if v &= 0x3f; v == 0 {
+			v = '`' - ' '
+		}
+		b.WriteByte(v + ' ')
+	}
+	b.WriteString("begin 644 name\n")
+	for len(data) > 0 {
+		line := data[:min(45, len(data))]
+		data = data[len(line):]
+		digit(byte(len(line)))
+		for len(line) > 0 {
+			var o [3]byte
+			line = line[copy(o[:], line):]
+			digit(o[0] >> 2)
+			digit(o[0]<<4 | o[1]>>4)
+			digit(o[1]<<2 | o[2]>>6)
+			digit(o[2])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String() + "`\nend\n"
 }
 
 // lined breaks s into lines as mailers do.
