@@ -381,7 +381,9 @@ func (p *passage) mayNotify() bool {
 		return true
 	}
 	return slices.ContainsFunc(p.results, func(r mail.Result) bool {
-		return r.Symbol == "SPF_PASS" || r.Symbol == "DKIM_VALID_EF"
+		// Only what we verified ourselves counts: an engine may have read it in the
+		// message.
+		return r.Filter == "mailauth" && (r.Symbol == "SPF_PASS" || r.Symbol == "DKIM_VALID_EF")
 	})
 }
 

@@ -214,6 +214,15 @@ func TestUndeliverable(t *testing.T) {
 			t.Errorf("%d kept, %d wait", len(w.keeper.all()), w.spool.Len())
 		}
 	})
+	t.Run("stranger of whom only an engine says SPF pass", func(t *testing.T) {
+		w := newWorld(t, "one.example", "two.example")
+		w.found = []mail.Result{{Filter: "spamassassin", Symbol: "SPF_PASS"}}
+		w.hops["one.example"].answer("RCPT", "550 5.1.1 no such user")
+		w.want("reply", w.send("a@sender.example", "b@one.example", "c@two.example"), "250 2.0.0")
+		if len(w.keeper.all()) != 1 || w.spool.Len() != 0 {
+			t.Errorf("%d kept, %d wait", len(w.keeper.all()), w.spool.Len())
+		}
+	})
 	t.Run("stranger with SPF pass", func(t *testing.T) {
 		w := newWorld(t, "one.example", "two.example")
 		w.found = []mail.Result{{Filter: "mailauth", Symbol: "SPF_PASS"}}

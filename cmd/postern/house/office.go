@@ -104,6 +104,9 @@ func kept(e quarantine.Entry) control.Kept {
 		ID: e.ID, Time: e.Time, Sender: e.Sender, Recipients: e.Recipients, Subject: e.Subject, Size: e.Size,
 		Class: e.Class, Reason: e.Reason, Symbols: e.Symbols, Score: e.Score, Unscanned: e.Unscanned,
 	}
+	if k.Symbols == nil {
+		k.Symbols = []string{} // a list in JSON, even an empty one
+	}
 	for _, r := range e.Released {
 		k.Released = append(k.Released, mail.Delivery{Recipient: r.To, Time: r.Time, Reply: r.Reply})
 	}
