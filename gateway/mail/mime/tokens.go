@@ -78,19 +78,12 @@ func (t *tokens) first() string {
 
 // param reads one parameter; false is a word that is none.
 func (t *tokens) param() (param, bool) {
-	from := t.i
-	for t.i < len(t.s) && t.s[t.i] != '=' && t.s[t.i] != ';' {
-		t.i++
-	}
-	name := strings.TrimRight(t.s[from:t.i], " \t")
+	name := t.name()
 	if t.rest() == "" || t.s[t.i] == ';' {
 		t.odd = true
 		return param{}, false
 	}
 	t.i++
-	if i := strings.IndexAny(name, " \t("); i >= 0 {
-		t.odd, name = true, name[strings.LastIndexAny(name, " \t)")+1:]
-	}
 	p := param{name: strings.ToLower(name)}
 	t.space("")
 	if t.rest() != "" && t.s[t.i] == '"' {
@@ -99,6 +92,27 @@ func (t *tokens) param() (param, bool) {
 		p.value, p.other = t.bare()
 	}
 	return p, true
+}
+
+// name reads up to the "=" and gives back the last word: what stands before it is
+// passed over as readers do, and so are comments, which may hold a "=" or ";".
+func (t *tokens) name() (name string) {
+	ended := func() bool { return t.rest() == "" || t.s[t.i] == '=' || t.s[t.i] == ';' }
+	for start := t.i; !ended(); {
+		for t.i++; t.i < len(t.s) && strings.IndexByte(" \t(=;", t.s[t.i]) < 0; {
+			t.i++
+		}
+		name = t.s[start:t.i]
+		before := t.i
+		t.space("")
+		if t.i == before {
+			continue // the word goes on behind a "(" that begins no comment
+		}
+		start = t.i
+		// A comment is allowed here, but few expect it.
+		t.odd = t.odd || !ended() || strings.IndexByte(t.s[before:t.i], '(') >= 0
+	}
+	return name
 }
 
 // quoted reads a quoted string. Without its end it goes to the next semicolon
