@@ -79,22 +79,23 @@ func (d *delivery) attempt(ctx context.Context, t target) error {
 	if err != nil {
 		return err
 	}
-	err = d.transact(ctx, c)
+	err = d.transact(ctx, t, c)
 	if err == errStale {
 		if c, err = d.relay.renew(ctx, t, c); err != nil {
 			return err
 		}
-		err = d.transact(ctx, c)
+		err = d.transact(ctx, t, c)
 	}
 	return err
 }
 
-// transact gives c back unless it is waited on, or to be replaced.
-func (d *delivery) transact(ctx context.Context, c *conn) error {
-	t := &transaction{delivery: d, conn: c}
+// transact gives the connection back unless it is waited on, or to be replaced,
+// or lost.
+func (d *delivery) transact(ctx context.Context, to target, c *conn) error {
+	t := &transaction{delivery: d, target: to, conn: c}
 	err := t.run(ctx)
-	if err != errStale && !d.waiting {
-		d.relay.put(c)
+	if err != errStale && !d.waiting && t.conn != nil {
+		d.relay.put(t.conn)
 	}
 	return err
 }

@@ -26,8 +26,9 @@ var errStale = errors.New("the connection was closed meanwhile")
 // Without content it ends behind RCPT, and only asks.
 type transaction struct {
 	delivery *delivery
-	conn     *conn
-	utf8     bool // with the SMTPUTF8 parameter
+	target   target // that conn leads to
+	conn     *conn  // nil once it was lost and could not be replaced
+	utf8     bool   // with the SMTPUTF8 parameter
 
 	rcpts    []int // indexes of the recipients asked for, in order of RCPT
 	accepted []int // those of them that wait for the answer to the final dot
@@ -60,7 +61,7 @@ func (t *transaction) run(ctx context.Context) error {
 	if sent && len(t.accepted) > 0 {
 		t.answers()
 	}
-	if err == nil && len(t.suspect) > 0 {
+	if err != errStale && len(t.suspect) > 0 {
 		t.examine(ctx)
 	}
 	if err == errStale {
@@ -393,7 +394,7 @@ func security(r mail.Reply) bool {
 // mail for postmaster (RFC 5321, section 4.5.1): where it refuses that too, and
 // the null reverse-path with it, it wants nothing from us.
 func (t *transaction) examine(ctx context.Context) {
-	meant := map[string]bool{} // for us, by domain
+	name, meant := t.conn.name, map[string]bool{} // for us, by domain
 	for n, i := range t.suspect {
 		rcpt, r := t.job().Recipients[i], t.refusals[n]
 		domain := rcpt.DomainKey()
@@ -406,18 +407,28 @@ func (t *transaction) examine(ctx context.Context) {
 		if us {
 			o.Status, o.TooBig, o.Err = Down, false, errors.New("the next hop refuses this gateway")
 		}
-		t.delivery.settle(t.conn.name, i, o)
+		t.delivery.settle(name, i, o)
 	}
 }
 
 func (t *transaction) refusesPostmaster(ctx context.Context, domain string) bool {
-	if !t.conn.Usable() || t.delivery.waiting {
+	if t.delivery.waiting || !t.revive(ctx) {
 		return true // it can't be asked: who is Down is tried again, and asked then
 	}
 	d := newDelivery(t.delivery.relay, Job{Recipients: []mail.Address{{Local: "postmaster", Domain: domain}}})
-	probe := transaction{delivery: d, conn: t.conn}
+	probe := transaction{delivery: d, target: t.target, conn: t.conn}
 	err := probe.run(ctx)
 	return err != nil || d.outcomes[0].Status == Down
+}
+
+// revive replaces a connection that is at its end. QUIRK: there are servers that
+// close behind a refusal by policy. Without a new connection postmaster would
+// never be asked there, and the recipient would be Down until the lifetime ends.
+func (t *transaction) revive(ctx context.Context) bool {
+	if t.conn != nil && !t.conn.Usable() {
+		t.conn, _ = t.delivery.relay.renew(ctx, t.target, t.conn)
+	}
+	return t.conn != nil
 }
 
 func isPostmaster(a mail.Address) bool {
