@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +21,8 @@ var update = flag.Bool("update", false, "write the .want files anew; look at the
 type stored struct{ Bytes }
 
 // describe writes a tree so that a person can check it: for each part its path,
-// type, encoding, disposition, names, whether it is an attachment and the first
+// type, encoding, disposition, whether it is an attachment, what it may be
+// called, the parameters of its type and the first
 // octets of its decoded body; then the oddities.
 func describe(t testing.TB, h Header, parts []Part, oddities []Oddity) string {
 	var b strings.Builder
@@ -41,7 +44,10 @@ func describe(t testing.TB, h Header, parts []Part, oddities []Oddity) string {
 			b.WriteString(" detached")
 		}
 		for _, name := range p.Names {
-			fmt.Fprintf(&b, " name=%q", name)
+			fmt.Fprintf(&b, " called=%q", name)
+		}
+		for _, param := range slices.Sorted(maps.Keys(p.Params)) {
+			fmt.Fprintf(&b, " %s=%q", param, p.Params[param])
 		}
 		if len(p.Children) == 0 {
 			body, err := io.ReadAll(io.LimitReader(p.Open(), 200))

@@ -67,7 +67,7 @@ func (v *Value) Params() (values map[string]string, faults []Fault) {
 			continue
 		}
 		if _, has := m[name]; !has {
-			m[name] = v.extended(name)
+			m[name] = v.extended(name)[0]
 		} else if number == 0 && name == "boundary" {
 			faults = append(faults, Fault{ParameterTwice, name})
 		}
@@ -98,11 +98,11 @@ func (v *Value) All(name string) []string {
 	if len(v.params) == 0 {
 		return nil
 	}
-	values := v.plain(name)
-	if e := v.extended(name); e != "" {
-		values = append([]string{e}, values...)
+	values := v.extended(name)
+	if len(values) > 0 && values[0] == "" {
+		values = values[1:] // nobody prefers an empty one
 	}
-	return values
+	return append(values, v.plain(name)...)
 }
 
 // plain are the values of the parameters that are called just name.
@@ -147,8 +147,9 @@ func (p param) base() (name string, number int, encoded, extended bool) {
 	return name, number, encoded, true
 }
 
-// extended is the value that name has by RFC 2231.
-func (v *Value) extended(name string) string {
+// extended is the value that name has by RFC 2231, and where pieces of it stand
+// twice, what it is for who takes the last.
+func (v *Value) extended(name string) []string {
 	var pieces []segment
 	for i := range v.params {
 		if base, number, encoded, extended := v.params[i].base(); extended && base == name {
@@ -156,14 +157,20 @@ func (v *Value) extended(name string) string {
 		}
 	}
 	if len(pieces) == 0 {
-		return ""
+		return nil
 	}
-	slices.SortStableFunc(pieces, func(a, b segment) int { return a.number - b.number })
-	return joinSegments(pieces)
+	first := joinSegments(pieces)
+	slices.Reverse(pieces)
+	if last := joinSegments(pieces); last != first {
+		return []string{first, last}
+	}
+	return []string{first}
 }
 
-// joinSegments puts pieces together. Only the first may name a charset.
+// joinSegments puts pieces together. Only the first may name a charset. Of two
+// with one number the one that stands before the other counts.
 func joinSegments(pieces []segment) string {
+	pieces = slices.SortedStableFunc(slices.Values(pieces), func(a, b segment) int { return a.number - b.number })
 	charset := ""
 	var b []byte
 	for i, s := range pieces {

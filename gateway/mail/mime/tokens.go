@@ -12,6 +12,13 @@ type tokens struct {
 
 func (t *tokens) rest() string { return t.s[t.i:] }
 
+// until goes to the next octet that is one of these, or to the end.
+func (t *tokens) until(octets string) {
+	for t.i < len(t.s) && strings.IndexByte(octets, t.s[t.i]) < 0 {
+		t.i++
+	}
+}
+
 // space skips white space, comments and the given separators.
 func (t *tokens) space(separators string) {
 	for t.i < len(t.s) {
@@ -60,9 +67,7 @@ func (t *tokens) first() string {
 	var b string
 	for {
 		from := t.i
-		for t.i < len(t.s) && strings.IndexByte(" \t(;,", t.s[t.i]) < 0 {
-			t.i++
-		}
+		t.until(" \t(;,")
 		b += t.s[from:t.i]
 		t.space("")
 		// "text / plain" is one value in three words.
@@ -96,19 +101,23 @@ func (t *tokens) param() (param, bool) {
 
 // name reads up to the "=" and gives back the last word: what stands before it is
 // passed over as readers do, and so are comments, which may hold a "=" or ";".
+// "name *0 *" is one word (RFC 2231, section 3).
 func (t *tokens) name() (name string) {
 	ended := func() bool { return t.rest() == "" || t.s[t.i] == '=' || t.s[t.i] == ';' }
+	stem := ""
 	for start := t.i; !ended(); {
-		for t.i++; t.i < len(t.s) && strings.IndexByte(" \t(=;", t.s[t.i]) < 0; {
-			t.i++
-		}
-		name = t.s[start:t.i]
+		t.i++
+		t.until(" \t(=;")
+		name = stem + t.s[start:t.i]
 		before := t.i
 		t.space("")
 		if t.i == before {
 			continue // the word goes on behind a "(" that begins no comment
 		}
-		start = t.i
+		start, stem = t.i, ""
+		if !ended() && (t.s[t.i] == '*' || name[len(name)-1] == '*') {
+			stem = name
+		}
 		// A comment is allowed here, but few expect it.
 		t.odd = t.odd || !ended() || strings.IndexByte(t.s[before:t.i], '(') >= 0
 	}
@@ -147,9 +156,7 @@ func (t *tokens) quoted() (value, other string) {
 func (t *tokens) behind(value string) (other string) {
 	t.space("")
 	from := t.i
-	for t.i < len(t.s) && t.s[t.i] != ';' {
-		t.i++
-	}
+	t.until(";")
 	junk := strings.TrimSpace(t.s[from:t.i])
 	if junk == "" {
 		return ""
@@ -166,11 +173,11 @@ func (t *tokens) behind(value string) (other string) {
 // names with spaces come unquoted; a comment behind it is cut off.
 func (t *tokens) bare() (value, other string) {
 	from := t.i
-	for t.i < len(t.s) && t.s[t.i] != ';' {
-		if t.s[t.i] == ' ' || t.s[t.i] == '\t' {
-			break
-		}
-		t.i++
+	t.until(" \t;")
+	if end := strings.Index(t.rest(), "?="); end >= 0 && beginsWord(t.s[from:t.i]) && !strings.Contains(t.rest()[:end], ";") {
+		t.odd = true // mailers put spaces into encoded words
+		t.i += end
+		t.until(" \t;")
 	}
 	word := t.s[from:t.i]
 	t.space("")
@@ -179,9 +186,7 @@ func (t *tokens) bare() (value, other string) {
 	}
 	t.odd = true
 	t.i = from + len(word)
-	for t.i < len(t.s) && t.s[t.i] != ';' {
-		t.i++
-	}
+	t.until(";")
 	value = strings.TrimRight(t.s[from:t.i], " \t")
 	if strings.Contains(value[len(word):], "=") {
 		t.i = from + len(word) // a parameter whose semicolon is missing
@@ -189,3 +194,6 @@ func (t *tokens) bare() (value, other string) {
 	}
 	return value, word
 }
+
+// beginsWord says that an encoded word begins in s and does not end there.
+func beginsWord(s string) bool { return strings.Contains(s, "=?") && DecodeWords(s) == s }
