@@ -41,7 +41,7 @@ func newReceiver(dir string, held *atomic.Int64, size int64) *receiver {
 
 // Write implements io.Writer.
 func (r *receiver) Write(p []byte) (int, error) {
-	if r.file == nil && (len(r.buf)+len(p) > inMemory || r.held.Load()+int64(len(p)) > memoryBudget) {
+	if need := int64(len(r.buf) + len(p)); r.file == nil && (need > inMemory || !r.fits(need)) {
 		if err := r.spill(); err != nil {
 			return 0, err
 		}
@@ -50,24 +50,35 @@ func (r *receiver) Write(p []byte) (int, error) {
 	if r.file != nil {
 		return r.file.Write(p)
 	}
-	r.grow(len(p))
+	r.grow(int64(len(r.buf) + len(p)))
 	r.buf = append(r.buf, p...)
-	r.counted += int64(len(p))
-	r.held.Add(int64(len(p)))
+	r.count(int64(len(r.buf)))
 	return len(p), nil
 }
 
-// grow makes room for n octets more: by what was declared, once an eighth of it
+// fits says whether n octets of this message are within the budget of all.
+func (r *receiver) fits(n int64) bool { return r.held.Load()+max(0, n-r.counted) <= memoryBudget }
+
+// count makes n octets of the budget ours, at least.
+func (r *receiver) count(n int64) {
+	if more := n - r.counted; more > 0 {
+		r.counted = n
+		r.held.Add(more)
+	}
+}
+
+// grow makes room for need octets: by what was declared, once an eighth of it
 // has come, so that a large message is not copied at each doubling, and one that
-// is only declared costs little.
-func (r *receiver) grow(n int) {
-	need := int64(len(r.buf) + n)
-	if need <= int64(cap(r.buf)) || r.declared > inMemory {
+// is only declared costs little. What nobody declared append makes room for.
+func (r *receiver) grow(need int64) {
+	room := min(8*need, r.declared)
+	if need <= int64(cap(r.buf)) || r.declared > inMemory || room < need || !r.fits(room) {
 		return
 	}
-	grown := make([]byte, len(r.buf), max(need, min(8*need, r.declared)))
+	grown := make([]byte, len(r.buf), room)
 	copy(grown, r.buf)
 	r.buf = grown
+	r.count(room) // it is taken, though most of it may never come
 }
 
 // spill moves what is in memory to a file.

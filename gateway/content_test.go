@@ -75,3 +75,45 @@ func TestIsFull(t *testing.T) {
 		}
 	}
 }
+
+// Many small pieces are not copied again and again, whatever was declared.
+func TestReceiverGrows(t *testing.T) {
+	line := []byte("0123456789\r\n")
+	for _, declared := range []int64{0, 10, 100 << 10, 500 << 10, inMemory, inMemory + 1} {
+		var held atomic.Int64
+		allocs := testing.AllocsPerRun(1, func() {
+			r := newReceiver(t.TempDir(), &held, declared)
+			defer r.close()
+			for range inMemory / 2 / len(line) {
+				if _, err := r.Write(line); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		if allocs > 100 {
+			t.Errorf("%d octets declared: %v allocations", declared, allocs)
+		}
+	}
+}
+
+// Memory that is taken for what was declared counts, come what may of it.
+func TestReceiverCountsWhatIsTaken(t *testing.T) {
+	var held atomic.Int64
+	r := newReceiver(t.TempDir(), &held, inMemory)
+	if _, err := r.Write(make([]byte, inMemory/8)); err != nil {
+		t.Fatal(err)
+	}
+	if held.Load() < int64(cap(r.buf)) {
+		t.Errorf("%d counted, %d taken", held.Load(), cap(r.buf))
+	}
+	held.Add(memoryBudget - inMemory)
+	other := newReceiver(t.TempDir(), &held, inMemory)
+	if _, err := other.Write([]byte("x")); err != nil || other.file == nil {
+		t.Errorf("over the budget and still in memory, %v", err)
+	}
+	r.close()
+	other.close()
+	if n := held.Load(); n != memoryBudget-inMemory {
+		t.Errorf("%d held after the end, want %d", n, memoryBudget-inMemory)
+	}
+}

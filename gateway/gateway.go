@@ -98,12 +98,12 @@ type Parts struct {
 type Gateway struct {
 	Parts
 	settings atomic.Pointer[Settings]
-	composer atomic.Pointer[compose.Composer]
 	inMemory atomic.Int64
 	hops     *hops
 	metrics  *metrics
-	late     sync.WaitGroup // answers that are still waited for
+	late     answers
 	closing  chan struct{}
+	close    sync.Once // of closing
 }
 
 // New assembles a gateway.
@@ -116,7 +116,7 @@ func New(p Parts, s *Settings) *Gateway {
 // Configure gives the gateway other settings, for the transactions to come.
 func (g *Gateway) Configure(s *Settings) {
 	g.settings.Store(s)
-	g.composer.Store(&compose.Composer{Hostname: s.Hostname})
+	g.hops.keep(s.Domains)
 }
 
 // NewSession is what the SMTP server calls for each connection.
@@ -124,16 +124,16 @@ func (g *Gateway) NewSession(c mail.Client) smtpd.Session {
 	return &session{gateway: g, client: c}
 }
 
-// Close waits for the answers that are still out, at most until ctx ends. What is
-// not known then counts as a dead connection, and the spool has it.
+// Close waits for the answers that are still out, at most until ctx ends: each
+// that comes saves the next start a second copy. What is not known then counts as
+// a dead connection, and the spool has it. It may be called again.
 func (g *Gateway) Close(ctx context.Context) {
-	close(g.closing)
-	done := make(chan struct{})
-	go func() { g.late.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-g.late.none():
 	case <-ctx.Done():
 	}
+	g.close.Do(func() { close(g.closing) })
+	<-g.late.none() // those that just came are being written
 }
 
 // domain finds one of ours. Its name must be the whole name: neither a suffix
@@ -151,6 +151,9 @@ func (s *Settings) route(domain string) relay.Route {
 	}
 	return relay.Route{Domain: domain, Hosts: []string{"mx:"}, TLS: relay.TLSMay}
 }
+
+// composer writes in the name that the settings give us.
+func (s *Settings) composer() *compose.Composer { return &compose.Composer{Hostname: s.Hostname} }
 
 // Transaction is a message whose content has come in.
 type Transaction struct {

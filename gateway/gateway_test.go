@@ -32,10 +32,12 @@ type world struct {
 	settings *Settings
 	hops     map[string]*insideServer // by domain
 	found    []mail.Result
+	look     func(mail.Stage, *mail.Message) // what else the filters do
 	judge    judgeFunc
 	keeper   *memoryKeeper
 	records  *memoryRecords
 	spool    *spool.Spool
+	spoolDir string
 	address  string // of mx
 	stop     func()
 }
@@ -65,7 +67,10 @@ func byLocal(_ []mail.Result, rcpts []mail.Address) (vs []mail.Verdict) {
 }
 
 // Run implements Inspector.
-func (w *world) Run(_ context.Context, stage mail.Stage, _ *mail.Message, _ []mail.Result) []mail.Result {
+func (w *world) Run(_ context.Context, stage mail.Stage, m *mail.Message, _ []mail.Result) []mail.Result {
+	if w.look != nil {
+		w.look(stage, m)
+	}
 	if stage == mail.StageContent {
 		return w.found
 	}
@@ -74,10 +79,11 @@ func (w *world) Run(_ context.Context, stage mail.Stage, _ *mail.Message, _ []ma
 
 // memoryKeeper is a quarantine in memory.
 type memoryKeeper struct {
-	mu   sync.Mutex
-	fail error
-	kept map[string]keptMail
-	n    int
+	mu    sync.Mutex
+	fail  error
+	after int // so many are kept before fail
+	kept  map[string]keptMail
+	n     int
 }
 
 type keptMail struct {
@@ -89,7 +95,7 @@ type keptMail struct {
 func (k *memoryKeeper) Keep(_ context.Context, m *mail.Message, v mail.Verdict) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.fail != nil {
+	if k.fail != nil && k.n >= k.after {
 		return "", k.fail
 	}
 	k.n++
@@ -170,8 +176,9 @@ func newWorld(t *testing.T, domains ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.spoolDir = filepath.Join(t.TempDir(), "spool")
 	w.spool, err = spool.Open(spool.Config{
-		Dir: filepath.Join(t.TempDir(), "spool"), MinFree: -1, Log: log,
+		Dir: w.spoolDir, MinFree: -1, Log: log,
 		Retry: func(string) []time.Duration { return []time.Duration{20 * time.Millisecond} },
 	})
 	if err != nil {

@@ -61,6 +61,19 @@ func (h *hops) observe(domain string, outcomes []relay.Outcome) {
 	}
 }
 
+// keep forgets the domains that are no longer ours: nobody would ever say that
+// their next hops answer again.
+func (h *hops) keep(domains map[string]Domain) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for domain := range h.down {
+		if _, ours := domains[domain]; !ours {
+			delete(h.down, domain)
+			h.board.Drop(hopName(domain))
+		}
+	}
+}
+
 func hopName(domain string) string { return "next hop of " + domain }
 
 func reasonOf(o relay.Outcome) string {

@@ -31,10 +31,11 @@ type passage struct {
 	verdicts []mail.Verdict
 	reply    mail.Reply
 
-	kept       []string // what the keeper knows the originals by
-	consigned  int      // recipients that are kept instead of handed on
-	spooled    []string // items of the spool, should they have to be taken back
-	deliveries []mail.Delivery
+	kept       []string        // what the keeper knows the originals by
+	consigned  int             // recipients that are kept instead of handed on
+	spooled    []string        // items of the spool, should they have to be taken back
+	notes      []mail.Delivery // what was kept and spooled, for the record
+	deliveries []mail.Delivery // what the next hops said
 }
 
 // reply4 makes a reply to the final dot: it carries the message's id.
@@ -74,9 +75,11 @@ func (p *passage) weakest() mail.Action {
 // consignment is one message for one next hop: the recipients whose copy and
 // whose route are the same.
 type consignment struct {
-	domain  Domain
-	content mail.Content
-	job     relay.Job
+	domain    Domain
+	content   mail.Content
+	job       relay.Job
+	unscanned []string // engines that were silent
+	standIn   bool     // we named these recipients ourselves, in the postmaster's place
 
 	outcomes []relay.Outcome
 	late     <-chan []relay.Outcome
@@ -142,7 +145,7 @@ func (p *passage) takeBack(ctx context.Context) {
 			p.gateway.Log.Warn("spooled copy not taken back", "id", id, "err", err)
 		}
 	}
-	p.kept, p.spooled = nil, nil
+	p.kept, p.spooled, p.notes = nil, nil, nil
 }
 
 // notKept answers where a write failed: nothing is ours.
@@ -159,14 +162,19 @@ func (p *passage) consignments() []*consignment {
 		if v.Action >= mail.Defer {
 			continue
 		}
-		content := p.gateway.composer.Load().Outgoing(p.message, v, p.authentication())
-		byDomain := map[string]*consignment{}
+		content := p.settings.composer().Outgoing(p.message, v, p.authentication())
+		type way struct {
+			domain  string
+			standIn bool // of what becomes of them the sender hears nothing
+		}
+		ways := map[way]*consignment{}
 		for _, rcpt := range v.Recipients {
-			name := rcpt.DomainKey()
-			c := byDomain[name]
+			w := way{rcpt.DomainKey(), slices.Contains(p.standIns, rcpt)}
+			c := ways[w]
 			if c == nil {
-				c = p.consign(name, content)
-				byDomain[name] = c
+				c = p.consign(w.domain, content)
+				c.unscanned, c.standIn = v.Unscanned, w.standIn
+				ways[w] = c
 				all = append(all, c)
 			}
 			c.job.Recipients = append(c.job.Recipients, rcpt)
@@ -249,7 +257,7 @@ func (p *passage) settle(ctx context.Context, cs []*consignment, taken bool) mai
 			case relay.Refused:
 				// Whom we put in the postmaster's place ourselves is refused
 				// without the sender's fault: the message is kept.
-				taken = taken || slices.Contains(p.standIns, o.Recipient)
+				taken = taken || c.standIn
 				if refused.Code == 0 {
 					refused = o.Reply
 				}
@@ -290,19 +298,17 @@ func (p *passage) inside(r mail.Reply) mail.Reply {
 // reported, before the client is told 250.
 func (p *passage) takeOver(ctx context.Context, cs []*consignment) error {
 	for _, c := range cs {
-		var later, waiting []mail.Address
-		var refused []relay.Outcome
-		for _, o := range c.outcomes {
-			switch o.Status {
-			case relay.Later, relay.Down:
-				later = append(later, o.Recipient)
-			case relay.Waiting:
-				waiting = append(waiting, o.Recipient)
-			case relay.Refused:
-				refused = append(refused, o)
-			}
+		if err := p.spoolRest(ctx, c); err != nil {
+			return err
 		}
-		if err := p.takeOverOne(ctx, c, later, waiting, refused); err != nil {
+	}
+	// Reports come last: a report that is on its way can't be taken back.
+	for _, c := range cs {
+		refused := slices.DeleteFunc(slices.Clone(c.outcomes), func(o relay.Outcome) bool { return o.Status != relay.Refused })
+		if len(refused) == 0 {
+			continue
+		}
+		if err := p.gateway.undeliverable(ctx, p.settings, p.item(c, nil), refused); err != nil {
 			return err
 		}
 	}
@@ -314,7 +320,18 @@ func (p *passage) takeOver(ctx context.Context, cs []*consignment) error {
 	return nil
 }
 
-func (p *passage) takeOverOne(ctx context.Context, c *consignment, later, waiting []mail.Address, refused []relay.Outcome) error {
+// spoolRest writes the recipients that are to be tried again, and those whose
+// answer is out.
+func (p *passage) spoolRest(ctx context.Context, c *consignment) error {
+	var later, waiting []mail.Address
+	for _, o := range c.outcomes {
+		switch o.Status {
+		case relay.Later, relay.Down:
+			later = append(later, o.Recipient)
+		case relay.Waiting:
+			waiting = append(waiting, o.Recipient)
+		}
+	}
 	if len(later) > 0 {
 		last := lastReply(c.outcomes, later[0])
 		item := spool.Item{Attempts: 1, LastReply: last.Reply.String(), NextHop: last.NextHop}
@@ -332,10 +349,7 @@ func (p *passage) takeOverOne(ctx context.Context, c *consignment, later, waitin
 		}
 		c.held = id
 	}
-	if len(refused) == 0 {
-		return nil
-	}
-	return p.gateway.undeliverable(ctx, p.settings, p.item(c, waiting), refused)
+	return nil
 }
 
 func lastReply(outcomes []relay.Outcome, rcpt mail.Address) relay.Outcome {
@@ -364,8 +378,8 @@ func (p *passage) item(c *consignment, rcpts []mail.Address) spool.Item {
 	return spool.Item{
 		Message: p.message.ID, Time: time.Now(), ReversePath: e.ReversePath, Recipients: rcpts,
 		SMTPUTF8: c.job.SMTPUTF8, EightBit: e.EightBit, Route: c.job.Route.Domain,
-		Notify:  p.mayNotify(),
-		Subject: bounded(p.message.Header.Get("Subject"), 200), Content: c.content,
+		Notify: !c.standIn && p.mayNotify(), Unscanned: c.unscanned,
+		Subject: bounded(subject(p.message), 200), Content: c.content,
 	}
 }
 
@@ -392,7 +406,7 @@ func (p *passage) authentication() string { return "" }
 
 func (p *passage) note(rcpts []mail.Address, where, what string) {
 	for _, rcpt := range rcpts {
-		p.deliveries = append(p.deliveries, mail.Delivery{Recipient: rcpt.String(), NextHop: where, Time: time.Now(), Reply: what})
+		p.notes = append(p.notes, mail.Delivery{Recipient: rcpt.String(), NextHop: where, Time: time.Now(), Reply: what})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"sync"
 	"time"
 
 	"postern/gateway/compose"
@@ -75,15 +76,21 @@ func (g *Gateway) GiveUp(ctx context.Context, it *spool.Item) error {
 // connection it was to come on is dead. At the end of the process the item is on
 // disk, and a restart counts as a dead connection.
 func (g *Gateway) await(item string, late <-chan []relay.Outcome) {
-	g.late.Add(1)
+	g.late.begin()
 	g.metrics.waiting.Inc()
 	go func() {
-		defer g.late.Done()
+		defer g.late.end()
 		defer g.metrics.waiting.Dec()
 		select {
 		case outcomes := <-late:
 			g.settleLate(item, outcomes)
+			return
 		case <-g.closing:
+		}
+		select {
+		case outcomes := <-late: // at the same time: what is known must not be asked again
+			g.settleLate(item, outcomes)
+		default:
 		}
 	}()
 }
@@ -91,12 +98,19 @@ func (g *Gateway) await(item string, late <-chan []relay.Outcome) {
 func (g *Gateway) settleLate(item string, outcomes []relay.Outcome) {
 	ctx := context.Background()
 	it, err := g.Spool.Get(item)
-	if err != nil {
-		g.Log.Error("late answer for an item that is gone", "id", item, "err", err)
+	switch {
+	case errors.Is(err, spool.ErrNotFound):
+		g.Log.Warn("late answer for an item that was deleted", "id", item)
 		return
-	}
-	for _, o := range outcomes {
-		g.Recorder.Deliver(it.Message, delivery(o))
+	case err != nil:
+		g.Log.Error("item of a late answer can't be read", "id", item, "err", err)
+		// Who took it must not get it again, and the others must not be held for
+		// ever: who refused is asked again, when the item can be read.
+		outcomes = slices.DeleteFunc(outcomes, func(o relay.Outcome) bool { return o.Status == relay.Refused })
+	default:
+		for _, o := range outcomes {
+			g.Recorder.Deliver(it.Message, delivery(o))
+		}
 	}
 	dispositions, _ := g.dispose(ctx, g.settings.Load(), &it, outcomes)
 	if err := g.Spool.Resolve(item, dispositions); err != nil {
@@ -104,14 +118,69 @@ func (g *Gateway) settleLate(item string, outcomes []relay.Outcome) {
 	}
 }
 
+// answers counts those that are still out. Unlike a WaitGroup it may be waited on
+// while others begin.
+type answers struct {
+	mu      sync.Mutex
+	out     int
+	waiters []chan struct{}
+}
+
+func (a *answers) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.out++
+}
+
+func (a *answers) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.out--; a.out > 0 {
+		return
+	}
+	for _, w := range a.waiters {
+		close(w)
+	}
+	a.waiters = nil
+}
+
+// none is closed at the next moment at which no answer is out.
+func (a *answers) none() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := make(chan struct{})
+	if a.out == 0 {
+		close(w)
+	} else {
+		a.waiters = append(a.waiters, w)
+	}
+	return w
+}
+
 // undeliverable deals with recipients that a next hop refused after our 250: a
 // DSN where the reverse-path may be told, and otherwise the quarantine. Either is
 // on disk when it returns nil.
 func (g *Gateway) undeliverable(ctx context.Context, s *Settings, it spool.Item, refused []relay.Outcome) error {
-	g.metrics.undeliverable.Add(float64(len(refused)))
+	where, what := "report", "undeliverable: the sender is told"
+	var err error
 	if it.Notify && !it.ReversePath.IsZero() {
-		return g.notify(ctx, s, it, refused)
+		err = g.notify(ctx, s, it, refused)
+	} else {
+		where, what, err = g.keepUndeliverable(ctx, it, refused)
 	}
+	if err != nil {
+		return err
+	}
+	g.metrics.undeliverable.Add(float64(len(refused)))
+	for _, o := range refused {
+		g.Recorder.Deliver(it.Message, mail.Delivery{Recipient: o.Recipient.String(), NextHop: where, Time: time.Now(), Reply: what})
+	}
+	return nil
+}
+
+// keepUndeliverable keeps what was to be delivered: where parts were stripped
+// from it, nobody wants them released with it.
+func (g *Gateway) keepUndeliverable(ctx context.Context, it spool.Item, refused []relay.Outcome) (where, what string, err error) {
 	rcpts := make([]mail.Address, len(refused))
 	for i, o := range refused {
 		rcpts[i] = o.Recipient
@@ -121,11 +190,11 @@ func (g *Gateway) undeliverable(ctx context.Context, s *Settings, it spool.Item,
 		Envelope: mail.Envelope{ReversePath: it.ReversePath, Recipients: rcpts, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit},
 	}
 	m.Parse(mail.DefaultLimits)
-	_, err := g.Keeper.Keep(ctx, m, mail.Verdict{
+	id, err := g.Keeper.Keep(ctx, m, mail.Verdict{
 		Recipients: rcpts, Action: mail.Quarantine, Class: mail.ClassUndeliverable,
-		Reason: refused[0].NextHop + ": " + refused[0].Reply.String(),
+		Reason: refused[0].NextHop + ": " + refused[0].Reply.String(), Unscanned: it.Unscanned,
 	})
-	return err
+	return "quarantine", "undeliverable: kept as " + id, err
 }
 
 // notify spools a DSN (RFC 3464). Its name follows from the item's, so that the
@@ -141,7 +210,7 @@ func (g *Gateway) notify(ctx context.Context, s *Settings, it spool.Item, refuse
 			Recipient: o.Recipient, Status: o.Reply.Enhanced, Diagnostic: o.Reply.String(), RemoteMTA: o.NextHop, Last: o.Time,
 		})
 	}
-	content, err := g.composer.Load().DSN(d)
+	content, err := s.composer().DSN(d)
 	if err != nil {
 		return fmt.Errorf("compose DSN: %w", err)
 	}

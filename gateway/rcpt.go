@@ -92,19 +92,26 @@ func role(a mail.Address) bool {
 	return strings.EqualFold(a.Local, "postmaster") || strings.EqualFold(a.Local, "abuse")
 }
 
+// acceptPostmaster takes those who stand in. One whom the sender named before is
+// the sender's own recipient.
 func (s *session) acceptPostmaster() mail.Reply {
 	for _, a := range s.settings.Postmaster {
-		s.accept(a)
-		s.standIns = append(s.standIns, a)
+		if !s.has(a) {
+			s.accept(a)
+			s.standIns = append(s.standIns, a)
+		}
 	}
 	return recipientOK
 }
 
+// has says whether a is a recipient already.
+func (s *session) has(a mail.Address) bool {
+	return slices.ContainsFunc(s.message.Envelope.Recipients, func(r mail.Address) bool { return r.Key() == a.Key() })
+}
+
 // accept adds a recipient to the envelope, once.
 func (s *session) accept(a mail.Address) mail.Reply {
-	e := &s.message.Envelope
-	known := slices.ContainsFunc(e.Recipients, func(r mail.Address) bool { return r.Key() == a.Key() })
-	if !known {
+	if e := &s.message.Envelope; !s.has(a) {
 		e.Recipients = append(e.Recipients, a)
 	}
 	return recipientOK

@@ -23,6 +23,7 @@ func (g *Gateway) Release(ctx context.Context, m *mail.Message) (done []mail.Del
 		})
 		g.observe(s, it.Route, outcomes)
 		it.Recipients = nil
+		var waits []mail.Delivery
 		for _, o := range outcomes {
 			d := delivery(o)
 			switch o.Status {
@@ -31,15 +32,18 @@ func (g *Gateway) Release(ctx context.Context, m *mail.Message) (done []mail.Del
 				it.Held = it.Held || o.Status == relay.Waiting
 				it.LastReply, it.NextHop = o.Reply.String(), o.NextHop
 				d.Reply = "waits in the queue: " + d.Reply
+				waits = append(waits, d)
+			default:
+				done = append(done, d)
 			}
-			done = append(done, d)
 		}
-		if len(it.Recipients) == 0 {
+		if len(waits) == 0 {
 			continue
 		}
 		if err := g.Spool.Put(ctx, it); err != nil {
-			return done, err
+			return done, err // without those who would have waited: they have nothing
 		}
+		done = append(done, waits...)
 		if late != nil {
 			g.await(it.ID, late)
 		}
@@ -77,7 +81,7 @@ func (g *Gateway) Tell(ctx context.Context, subject, text string) error {
 	for _, group := range byDomain(s.Postmaster) {
 		now := time.Now()
 		id := mail.NewID(now)
-		content := g.composer.Load().Alert(compose.Alert{ID: id, Time: now, To: group, Subject: subject, Text: text + "\n"})
+		content := s.composer().Alert(compose.Alert{ID: id, Time: now, To: group, Subject: subject, Text: text + "\n"})
 		err := g.Spool.Put(ctx, spool.Item{
 			ID: id, Message: id, Time: now, Recipients: group, Route: group[0].DomainKey(), Subject: subject, Content: content,
 		})

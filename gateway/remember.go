@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/gateway/mail"
@@ -14,7 +16,7 @@ import (
 func (g *Gateway) remember(ctx context.Context, p *passage) {
 	r := g.record(p.message, p.reply)
 	r.ElapsedMS = float64(time.Since(p.started).Microseconds()) / 1000
-	r.Deliveries = p.deliveries
+	r.Deliveries = slices.Concat(p.notes, p.deliveries)
 	decide(&r, p.verdicts)
 	for _, result := range p.results {
 		if result.Attachment != nil {
@@ -131,12 +133,20 @@ func (g *Gateway) Refused(r mail.Record) {
 // Run watches over the next hops until ctx ends, and asks those that are asked
 // about recipients whether they take any name, at the start and daily.
 func (g *Gateway) Run(ctx context.Context) {
+	tried := map[string]time.Time{}
+	var both sync.WaitGroup
+	// Apart: those that don't answer take their time, and are what to alert of.
+	both.Go(func() { every(ctx, func() { g.hops.check(time.Now()) }) })
+	both.Go(func() { every(ctx, func() { g.tryCatchAll(ctx, tried) }) })
+	both.Wait()
+}
+
+// every does work now and at each tick, until ctx ends.
+func every(ctx context.Context, work func()) {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
-	tried := map[string]time.Time{}
 	for {
-		g.hops.check(time.Now())
-		g.tryCatchAll(ctx, tried)
+		work()
 		select {
 		case <-ctx.Done():
 			return

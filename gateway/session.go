@@ -43,8 +43,11 @@ func (s *session) Mail(ctx context.Context, c smtpd.MailCommand) mail.Reply {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.settings.Reply/2)
 	defer cancel()
-	s.early = s.settings.Filters.Run(ctx, mail.StageConnect, s.message, nil)
-	s.early = append(s.early, s.settings.Filters.Run(ctx, mail.StageEnvelope, s.message, s.early)...)
+	// A copy: a filter that overstays its time reads on while recipients and
+	// content are filled in.
+	m := *s.message
+	s.early = s.settings.Filters.Run(ctx, mail.StageConnect, &m, nil)
+	s.early = append(s.early, s.settings.Filters.Run(ctx, mail.StageEnvelope, &m, s.early)...)
 	return mail.Reply{Code: 250, Enhanced: "2.1.0", Text: "Sender ok"}
 }
 

@@ -31,7 +31,7 @@ func (s *Spool) peek(id string) (*disk.Record, error) {
 func (s *Spool) item(r *disk.Record) Item {
 	return Item{
 		ID: r.ID, Message: r.Message, Time: r.Time, ReversePath: r.ReversePath, Recipients: slices.Clone(r.Now.Recipients),
-		SMTPUTF8: r.SMTPUTF8, EightBit: r.EightBit, Route: r.Route, Notify: r.Notify, Subject: r.Subject,
+		SMTPUTF8: r.SMTPUTF8, EightBit: r.EightBit, Route: r.Route, Notify: r.Notify, Unscanned: r.Unscanned, Subject: r.Subject,
 		Content:  s.folder.Content(r),
 		Attempts: r.Now.Attempts, Next: s.date(r.Now.Next), LastReply: r.Now.LastReply, NextHop: r.Now.NextHop,
 	}

@@ -51,6 +51,7 @@ type Item struct {
 	EightBit    bool           // BODY=8BITMIME (RFC 6152)
 	Route       string         // key of the next hop: the recipients' domain
 	Notify      bool           // a DSN may be sent to the reverse-path
+	Unscanned   []string       // engines that were silent when it was judged
 	Subject     string         // for lists
 	Content     mail.Content   // what is to be sent; of a stored item read from disk as it is asked for
 
@@ -262,7 +263,7 @@ func (s *Spool) envelope(it *Item) (*disk.Envelope, error) {
 	env := &disk.Envelope{
 		Nonce: hex.EncodeToString(nonce[:]), ID: it.ID, Message: it.Message, Time: it.Time.Round(0).UTC(), Since: now,
 		ReversePath: it.ReversePath, SMTPUTF8: it.SMTPUTF8, EightBit: it.EightBit, Route: it.Route,
-		Notify: it.Notify, Subject: strings.ToValidUTF8(it.Subject, "?"), Size: it.Content.Size(),
+		Notify: it.Notify, Unscanned: it.Unscanned, Subject: strings.ToValidUTF8(it.Subject, "?"), Size: it.Content.Size(),
 	}
 	if it.Time.IsZero() {
 		env.Time = wall.Round(0).UTC()

@@ -33,6 +33,7 @@ type Envelope struct {
 	EightBit    bool
 	Route       string
 	Notify      bool
+	Unscanned   []string `json:",omitempty"`
 	Subject     string
 	Size        int64    // octets of content
 	Start       Progress // until there is a state file
