@@ -43,10 +43,7 @@ const maxText = 64 << 10
 // characters replaced: what a person would read. It is valid UTF-8 of at most
 // 64 KiB; what lies beyond is cut off.
 func (f Field) Text() string {
-	s := f.Value()
-	if len(s) > maxText {
-		s = s[:maxText]
-	}
+	s := cutText(f.Value()) // or the limit would be that of decoding too
 	return cutText(printable(mime.DecodeWords(mime.DecodeText("", []byte(s)))))
 }
 
@@ -64,16 +61,17 @@ func printable(s string) string {
 	}, s)
 }
 
-// cutText cuts s to maxText between two characters.
+// cutText cuts s to maxText, between two characters where it is UTF-8.
 func cutText(s string) string {
 	if len(s) <= maxText {
 		return s
 	}
-	end := maxText
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
+	for end := maxText; end > maxText-utf8.UTFMax; end-- {
+		if utf8.RuneStart(s[end]) {
+			return s[:end]
+		}
 	}
-	return s[:end]
+	return s[:maxText]
 }
 
 // unfold takes the line breaks out of a field's body and trims it (RFC 5322,

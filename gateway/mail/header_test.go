@@ -81,6 +81,25 @@ func TestTextBounded(t *testing.T) {
 	}
 }
 
+// TestTextCut holds that a text is cut between characters, and is read as what
+// it is all the same.
+func TestTextCut(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"at the limit", strings.Repeat("x", maxText), strings.Repeat("x", maxText)},
+		{"beyond", strings.Repeat("x", maxText+1), strings.Repeat("x", maxText)},
+		{"within two octets", "x" + strings.Repeat("é", maxText/2), "x" + strings.Repeat("é", maxText/2-1)},
+		{"within three octets", strings.Repeat("€", maxText/3+1), strings.Repeat("€", maxText/3)},
+		{"within four octets", "xxx" + strings.Repeat("😀", maxText/4), "xxx" + strings.Repeat("😀", maxText/4-1)},
+		{"no UTF-8", strings.Repeat("\x80", maxText+1), strings.Repeat("\ufffd", maxText/3)},
+		{"encoded words", strings.Repeat("=?iso-8859-1?Q?"+strings.Repeat("=E9", 1000)+"?=", 25), strings.Repeat("é", 21_000)},
+	} {
+		got := Field{Raw: []byte("X: " + c.value)}.Text()
+		if !strings.HasPrefix(got, c.want) || len(got) > maxText || len(got) > len(c.want)+4000 {
+			t.Errorf("%s: %d octets, %.20q … %.20q", c.name, len(got), got, got[max(0, len(got)-20):])
+		}
+	}
+}
+
 func FuzzField(f *testing.F) {
 	for _, s := range []string{"X: a\r\n b\r\n", "=?utf-8?Q?a=41?= =?utf-8?B?QUI=?=", "X:=?x?q?\xff?=", ":", ""} {
 		f.Add([]byte(s))

@@ -137,3 +137,88 @@ func TestOdditySymbols(t *testing.T) {
 		t.Error("a description of nothing")
 	}
 }
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "  text \t": "text", "one\ntwo": "one", "one\r\ntwo": "one", "\n one": "one", "a\tb\x00c\x7f": "a?b?c?", "caf\xe9 é": "caf? ??",
+		strings.Repeat("x", maxEvidence): strings.Repeat("x", maxEvidence), strings.Repeat("y", maxEvidence+1): strings.Repeat("y", maxEvidence),
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestNotes holds that one finding is noted once, and that what is not in the
+// catalogue is not noted.
+func TestNotes(t *testing.T) {
+	n := notes{}
+	a, b := noter{&n, "1"}, noter{&n, "2"}
+	a.add(HeaderNUL, "x")
+	a.add(HeaderNUL, "x")
+	a.add("NOTHING", "x")
+	b.add(HeaderNUL, "x")
+	b.octets(HeaderNUL, bytes.Repeat([]byte("y"), 1000))
+	b.faults([]mime.Fault{{Kind: mime.ParameterTwice, Evidence: "name"}, {Kind: mime.EncodingUnknown, Evidence: "rot13"}})
+	want := []Oddity{
+		{HeaderNUL, "x", "1"},
+		{HeaderNUL, "x", "2"},
+		{HeaderNUL, strings.Repeat("y", maxEvidence), "2"},
+		{MIMEParameterTwice, "name", "2"},
+		{MIMEEncodingUnknown, "rot13", "2"},
+	}
+	if !slices.Equal(n.list, want) {
+		t.Errorf("%+v", n.list)
+	}
+	for kind, symbol := range faultSymbols {
+		if !slices.Contains(OdditySymbols(), symbol) {
+			t.Errorf("fault %d is called %q", kind, symbol)
+		}
+	}
+}
+
+// TestEncodedMessageLimits holds that an encoded message within the message is
+// left closed at the limit of depth, and that one that can't be read is noted.
+func TestEncodedMessageLimits(t *testing.T) {
+	inner := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", 100_000)
+	content := []byte(someHeader + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + inner)
+	outer := []byte(someHeader + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + string(content[len(someHeader):]))
+	_, parts, oddities := Read(Bytes(outer), Limits{Depth: 1})
+	if len(parts) != 2 || !slices.Contains(symbols(oddities), MIMEDepthLimit) {
+		t.Errorf("%d parts, %v", len(parts), oddities)
+	}
+	failing := &forgetful{Bytes: content, most: len(content)/window + 1}
+	_, parts, oddities = Read(failing, Limits{})
+	if len(parts) != 1 || !slices.Contains(symbols(oddities), ContentUnreadable) {
+		t.Errorf("%d parts, %v", len(parts), oddities)
+	}
+}
+
+// forgetful is content that can be read so often only.
+type forgetful struct {
+	Bytes
+	most int
+}
+
+func (f *forgetful) ReadAt(p []byte, off int64) (int, error) {
+	if f.most--; f.most < 0 {
+		return 0, errBroken
+	}
+	return f.Bytes.ReadAt(p, off)
+}
+
+// silent is content whose storage gives less than it was asked for and no error,
+// against io.ReaderAt's word.
+type silent struct{ Bytes }
+
+func (s silent) ReadAt(p []byte, off int64) (int, error) {
+	n, _ := s.Bytes.ReadAt(p[:len(p)/2], off)
+	return n, nil
+}
+
+func TestReadSilent(t *testing.T) {
+	_, parts, oddities := Read(silent{Bytes(someHeader + "\r\ntext\r\n")}, Limits{})
+	if len(parts) != 1 || !slices.Contains(symbols(oddities), ContentUnreadable) {
+		t.Errorf("%d parts, %v", len(parts), oddities)
+	}
+}

@@ -1,15 +1,9 @@
 package mail
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 )
 
@@ -18,58 +12,6 @@ func TestParse(t *testing.T) {
 	m.Parse(Limits{})
 	if m.Header.Get("Subject") != "x" || len(m.Parts) != 1 || len(m.Oddity) != 2 {
 		t.Errorf("%+v", m)
-	}
-}
-
-func TestContent(t *testing.T) {
-	want := []byte("the octets of a message")
-	name := filepath.Join(t.TempDir(), "content")
-	if err := os.WriteFile(name, append(append([]byte("before"), want...), "behind"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, c := range []Content{Bytes(want), NewFile(f, 6, int64(len(want)))} {
-		if c.Size() != int64(len(want)) {
-			t.Errorf("%T: size %d", c, c.Size())
-		}
-		for range 2 { // each WriteTo writes all
-			var b bytes.Buffer
-			if n, err := c.WriteTo(&b); n != c.Size() || err != nil || !bytes.Equal(b.Bytes(), want) {
-				t.Errorf("%T: %d %v %q", c, n, err, b.Bytes())
-			}
-		}
-		if err := iotest.TestReader(NewReader(c), want); err != nil {
-			t.Errorf("%T: %v", c, err)
-		}
-		for _, off := range []int64{-1, c.Size(), c.Size() + 1} {
-			if n, err := c.ReadAt(make([]byte, 1), off); n != 0 || err != io.EOF {
-				t.Errorf("%T: %d %v at %d", c, n, err, off)
-			}
-		}
-	}
-}
-
-// TestFileShort holds that a file that lost its end is no shorter message.
-func TestFileShort(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "content")
-	if err := os.WriteFile(name, []byte("short"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := NewFile(f, 0, 10).WriteTo(io.Discard); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Error(err)
-	}
-	_, _, oddities := Read(NewFile(f, 0, 10), Limits{})
-	if s := symbols(oddities); s[len(s)-1] != ContentUnreadable {
-		t.Error(oddities)
 	}
 }
 
@@ -151,6 +93,29 @@ func TestSpam(t *testing.T) {
 	}{{5, 5, true}, {4.9, 5, false}, {100, 0, false}} {
 		if got := (Verdict{Score: c.score, Required: c.required}).Spam(); got != c.want {
 			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// TestJSON holds the names of CONTRACT 5, which programs of others read.
+func TestJSON(t *testing.T) {
+	for _, c := range []struct {
+		value any
+		want  string
+	}{
+		{Hit{"GTUBE", 100, "a test", "XJS", "heuristics"}, `{"symbol":"GTUBE","score":100,"description":"a test","evidence":"XJS","filter":"heuristics"}`},
+		{
+			Attachment{Name: "x.zip", Type: "a/b", TrueType: "c/d", Size: 1, SHA256: "00", Path: "2/x.zip/y", Blocked: true, Reason: "why", Part: 3},
+			`{"name":"x.zip","type":"a/b","true_type":"c/d","size":1,"sha256":"00","path":"2/x.zip/y","blocked":true,"reason":"why"}`,
+		},
+		{Delivery{Recipient: "b@example.com", NextHop: "h:25", Reply: "250 ok"}, `{"recipient":"b@example.com","next_hop":"h:25","time":"0001-01-01T00:00:00Z","reply":"250 ok"}`},
+		{
+			Record{ID: "1", Client: "192.0.2.1", HELO: "h", Recipients: []string{"b@example.com"}, Action: Tag, Hits: []Hit{}, Deliveries: []Delivery{}},
+			`{"id":"1","time":"0001-01-01T00:00:00Z","client":"192.0.2.1","helo":"h","sender":"","recipients":["b@example.com"],"size":0,"stage":"","action":"tag","score":0,"required":0,"hits":[],"reply":"","deliveries":[],"elapsed_ms":0}`,
+		},
+	} {
+		if got, err := json.Marshal(c.value); err != nil || string(got) != c.want {
+			t.Errorf("%s, want %s; %v", got, c.want, err)
 		}
 	}
 }
