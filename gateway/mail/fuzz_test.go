@@ -84,3 +84,14 @@ func TestLongLine(t *testing.T) {
 		}
 	}
 }
+
+// TestLongDelimiter holds that a line that begins as a boundary and is longer than
+// what is looked at in one go is none.
+func TestLongDelimiter(t *testing.T) {
+	content := []byte(someHeader + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b" + strings.Repeat(" ", piece) + "\r\ntwo\r\n--b--\r\n")
+	for _, in := range []Content{Bytes(content), stored{content}} {
+		if _, parts, _ := Read(in, Limits{}); len(parts) != 2 {
+			t.Errorf("%T: %d parts", in, len(parts))
+		}
+	}
+}
