@@ -227,11 +227,13 @@ func (s *Spool) keep(e *entry, r *disk.Record, durable bool) error {
 	p.Clock = s.clock.now()
 	err := s.folder.Update(e.id, &p, durable || e.pending != nil)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	e.pending = nil
 	if err != nil {
 		e.pending = &p
-		s.alarm("progress of an item is only in memory: "+e.id, err)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.alarm("progress of an item is only in memory: "+e.id, err) // who hears it may call us
 	}
 	return err
 }

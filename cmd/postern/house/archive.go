@@ -12,11 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // backup writes the state as a tar stream. The databases come first, as
 // snapshots: a file that comes after its row was written is only a file too
-// many, and a row without its file would be a loss.
+// many, and a row without its file would be a loss. VERSION comes last: a tar
+// that was cut between two files looks whole, but has none.
 func backup(ctx context.Context, h *House, w io.Writer) error {
 	snapshots, err := os.MkdirTemp(h.state.path("tmp"), "backup-*")
 	if err != nil {
@@ -38,15 +41,22 @@ func backup(ctx context.Context, h *House, w io.Writer) error {
 			return err
 		}
 	}
-	for _, name := range []string{"VERSION", "tls", "spool", "quarantine"} {
+	for _, name := range []string{"tls", "spool/clock", "spool/items", "spool/corrupt"} {
 		if err := addTree(ctx, archive, h.state.dir, name); err != nil {
 			return err
 		}
 	}
-	return archive.Close()
+	err = h.quarantine.Export(ctx, func(name string, size int64, r io.Reader) error {
+		return add(archive, &tar.Header{Name: path.Join("quarantine", name), Size: size, ModTime: time.Now()}, r)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(addTree(ctx, archive, h.state.dir, "VERSION"), archive.Close())
 }
 
-// addTree adds what lies below name but the databases, which came as snapshots.
+// addTree adds the files that name is, or that lie below it. They come by their
+// names, so that each item of the spool comes before its state.
 func addTree(ctx context.Context, archive *tar.Writer, dir, name string) error {
 	return filepath.WalkDir(filepath.Join(dir, name), func(file string, d fs.DirEntry, err error) error {
 		switch {
@@ -56,7 +66,7 @@ func addTree(ctx context.Context, archive *tar.Writer, dir, name string) error {
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !d.Type().IsRegular() || strings.Contains(filepath.Base(file), ".db"):
+		case !d.Type().IsRegular():
 			return nil
 		}
 		relative, err := filepath.Rel(dir, file)
@@ -80,11 +90,15 @@ func addFile(archive *tar.Writer, file, name string) error {
 	if err != nil {
 		return err
 	}
-	header := &tar.Header{Name: name, Mode: 0o600, Size: info.Size(), ModTime: info.ModTime(), Format: tar.FormatPAX}
-	if err := archive.WriteHeader(header); err != nil {
+	return add(archive, &tar.Header{Name: name, Size: info.Size(), ModTime: info.ModTime()}, f)
+}
+
+func add(archive *tar.Writer, h *tar.Header, in io.Reader) error {
+	h.Mode, h.Format = 0o600, tar.FormatPAX
+	if err := archive.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err = io.CopyN(archive, f, info.Size())
+	_, err := io.CopyN(archive, in, h.Size)
 	return err
 }
 
@@ -115,7 +129,11 @@ func Restore(ctx context.Context, dir string, in io.Reader, force bool) error {
 			return err
 		}
 	}
-	return os.Rename(fresh, dir)
+	if err := os.Rename(fresh, dir); err != nil {
+		return err
+	}
+	unix.Sync() // the names, too: who is told that it is restored may throw the backup away
+	return nil
 }
 
 // hasState says whether there is anything in dir that a restore would replace.

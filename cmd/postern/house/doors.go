@@ -43,6 +43,7 @@ func (d *Doors) End() error {
 	h := d.house
 	h.board.SetReady(false)
 	h.log.Info("stopping")
+	h.stop() // the spool begins nothing new, and ends what it is at beside the sessions
 	d.close()
 	err := h.Close()
 	h.log.Info("stopped")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/filters"
 	"postern/filters/clamav"
 	"postern/gateway/health"
 )
@@ -48,24 +49,34 @@ func (h *House) watchEngines(ctx context.Context) {
 }
 
 func (h *House) askEngines(ctx context.Context, age prometheus.Gauge) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for _, e := range h.policy.Load().set {
+	p := h.policy.Load()
+	for _, e := range p.set {
 		f, has := e.Filter.(Pinger)
 		if !has {
 			continue
 		}
-		fact := health.Fact{Name: e.Name, OK: true, Text: "answers"}
-		if err := f.Ping(ctx); err != nil {
-			fact.OK, fact.Text = false, err.Error()
-		} else if c, isClamAV := e.Filter.(*clamav.Filter); isClamAV {
-			fact.Text = h.signatures(ctx, c, age)
+		fact := h.askEngine(ctx, e, f, age)
+		if ctx.Err() != nil || h.policy.Load() != p { // the end, or a reload, which may have taken it away
+			return
 		}
-		if ctx.Err() == nil || fact.OK {
-			h.board.Set(fact)
-			h.alertSilence(e.Name)
-		}
+		h.board.Set(fact)
+		h.alertSilence(e.Name)
 	}
+}
+
+// pingTime is how long one engine may take to say that it is there.
+const pingTime = 10 * time.Second
+
+func (h *House) askEngine(ctx context.Context, e filters.Entry, f Pinger, age prometheus.Gauge) health.Fact {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	fact := health.Fact{Name: e.Name, OK: true, Text: "answers"}
+	if err := f.Ping(ctx); err != nil {
+		fact.OK, fact.Text = false, err.Error()
+	} else if c, isClamAV := e.Filter.(*clamav.Filter); isClamAV {
+		fact.Text = h.signatures(ctx, c, age)
+	}
+	return fact
 }
 
 // silenceAlert is how long an engine may be away before somebody is told.

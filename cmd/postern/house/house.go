@@ -41,6 +41,7 @@ type House struct {
 	book       *recipients.Book
 	policy     atomic.Pointer[Policy] // a reload replaces it
 	gateway    *gateway.Gateway
+	alerts     chan health.Alert // to be mailed
 
 	closers []func() error // in the order in which they were opened
 	workers sync.WaitGroup
@@ -50,7 +51,9 @@ type House struct {
 // Open opens the state and assembles the gateway on it. It holds the
 // state's lock until Close.
 func Open(ctx context.Context, c *config.Config, log *slog.Logger) (_ *House, err error) {
-	h := &House{config: c, log: log, board: health.New(log)}
+	h := &House{config: c, log: log, board: health.New(log), alerts: make(chan health.Alert, maxAlerts)}
+	// From the start: damage that the stores find as they open is to be mailed.
+	h.board.TellAlerts(h.queueAlert)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -115,12 +118,11 @@ func (h *House) Start(ctx context.Context) {
 	// These outlive the signal to stop, and end in Close: what is under way is
 	// finished first.
 	ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
-	h.board.TellAlerts(h.mailAlert)
 	for _, work := range []func(context.Context){
 		h.gateway.Run, h.book.Run,
 		func(ctx context.Context) { h.finish("spool", h.spool.Run(ctx, h.gateway)) },
 		func(ctx context.Context) { h.quarantine.Run(ctx) },
-		h.watchEngines, h.watchState,
+		h.watchEngines, h.watchState, h.mailAlerts,
 	} {
 		h.workers.Go(func() { work(ctx) })
 	}
@@ -138,6 +140,11 @@ func (h *House) Close() error {
 		h.stop()
 		h.workers.Wait()
 	}
+	if h.gateway != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		h.gateway.Close(now) // who had patience had it before
+	}
 	var errs []error
 	for i := len(h.closers) - 1; i >= 0; i-- {
 		errs = append(errs, h.closers[i]())
@@ -146,10 +153,31 @@ func (h *House) Close() error {
 	return errors.Join(errs...)
 }
 
-// mailAlert puts an alert into the spool for those who are to be told.
-func (h *House) mailAlert(a health.Alert) {
-	if err := h.gateway.Tell(context.Background(), "Postern: "+a.Key, a.Text); err != nil {
-		h.log.Error("alert not mailed", "key", a.Key, "err", err)
+// maxAlerts is how many alerts may wait to be mailed.
+const maxAlerts = 100
+
+// queueAlert leaves the mailing of an alert to mailAlerts: whoever raised it may be
+// the spool itself, and must not wait for it.
+func (h *House) queueAlert(a health.Alert) {
+	select {
+	case h.alerts <- a:
+	default:
+		h.log.Error("alert not mailed: too many wait", "key", a.Key)
+	}
+}
+
+// mailAlerts puts alerts into the spool for those who are to be told. An alert
+// that can't be written there stands in the log, and raises no other.
+func (h *House) mailAlerts(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-h.alerts:
+			if err := h.gateway.Tell(ctx, "Postern: "+a.Key, a.Text); err != nil {
+				h.log.Error("alert not mailed", "key", a.Key, "err", err)
+			}
+		}
 	}
 }
 
@@ -245,7 +273,10 @@ func (k keeper) Keep(ctx context.Context, m *mail.Message, v mail.Verdict) (stri
 		Message: m.ID, Time: m.Received, Sender: m.Envelope.ReversePath.String(), Size: m.Content.Size(),
 		Class: v.Class, Reason: v.Reason, Score: v.Score, Unscanned: v.Unscanned,
 		SMTPUTF8: m.Envelope.SMTPUTF8, EightBit: m.Envelope.EightBit,
-		Client: m.Client.Addr.Addr().String(), HELO: m.Client.HELO,
+		HELO: m.Client.HELO,
+	}
+	if a := m.Client.Addr.Addr(); a.IsValid() { // nobody knows it of what comes out of the spool
+		e.Client = a.Unmap().String()
 	}
 	for _, rcpt := range v.Recipients {
 		e.Recipients = append(e.Recipients, rcpt.String())
@@ -253,8 +284,8 @@ func (k keeper) Keep(ctx context.Context, m *mail.Message, v mail.Verdict) (stri
 	for _, hit := range v.Hits {
 		e.Symbols = append(e.Symbols, hit.Symbol)
 	}
-	for _, f := range m.Header.All("Subject")[:min(1, len(m.Header.All("Subject")))] {
-		e.Subject = f.Text()
+	if f := m.Header.All("Subject"); len(f) > 0 {
+		e.Subject = f[0].Text()
 	}
 	return k.store.Put(ctx, e, m.Content)
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
+	"postern/filters"
 	"postern/gateway/control"
 	"postern/gateway/health"
 	"postern/gateway/mail"
@@ -69,7 +72,18 @@ func (o office) RetryQueued(_ context.Context, id string) error {
 
 // DeleteQueued implements control.Office.
 func (o office) DeleteQueued(_ context.Context, id string) error {
-	return missing(id, o.house.spool.Delete(id))
+	it, unread := o.house.spool.Get(id) // a damaged one can be deleted, too
+	if err := o.house.spool.Delete(id); err != nil {
+		return missing(id, err)
+	}
+	o.house.log.Info("deleted from the queue", "id", id, "sender", it.ReversePath.String(), "recipients", addresses(it.Recipients))
+	if unread != nil {
+		return nil
+	}
+	for _, rcpt := range it.Recipients {
+		o.house.records.Deliver(it.Message, mail.Delivery{Recipient: rcpt.String(), NextHop: "queue", Time: time.Now(), Reply: "deleted by an administrator"})
+	}
+	return nil
 }
 
 // missing gives the stores' "not found" the commands' name.
@@ -132,7 +146,11 @@ func (o office) KeptContent(ctx context.Context, id string, w io.Writer) error {
 
 // DeleteKept implements control.Office.
 func (o office) DeleteKept(ctx context.Context, id string) error {
-	return missing(id, o.house.quarantine.Delete(ctx, id))
+	if err := o.house.quarantine.Delete(ctx, id); err != nil {
+		return missing(id, err)
+	}
+	o.house.log.Info("deleted from the quarantine", "id", id)
+	return nil
 }
 
 // ReleaseKept implements control.Office: the original goes to its recipients as
@@ -157,8 +175,11 @@ func (o office) ReleaseKept(ctx context.Context, id string, how control.Release)
 			return nil, err
 		}
 	}
+	// From here on it may have been delivered: that is noted, whoever hung up.
+	ctx = context.WithoutCancel(ctx)
 	done, err := o.house.gateway.Release(ctx, m)
 	for _, d := range done {
+		o.house.log.Info("released", "id", id, "recipient", d.Recipient, "next_hop", d.NextHop, "reply", d.Reply)
 		o.house.records.Deliver(e.Message, d)
 		err = errors.Join(err, o.house.quarantine.MarkReleased(ctx, id, quarantine.Release{To: d.Recipient, Time: d.Time, Reply: d.Reply}))
 	}
@@ -197,13 +218,19 @@ func (o office) harmless(ctx context.Context, e quarantine.Entry, m *mail.Messag
 	if len(e.Unscanned) == 0 {
 		return nil
 	}
-	results := o.house.policy.Load().Inspect(ctx, m, e.Unscanned)
+	p := o.house.policy.Load()
+	for _, name := range e.Unscanned {
+		if !slices.ContainsFunc(p.set, func(f filters.Entry) bool { return f.Name == name }) {
+			return Hint{fmt.Errorf("%s was kept unscanned, and %s is not in use any more", e.ID, name), "--virus releases it all the same"}
+		}
+	}
+	results := p.Inspect(ctx, m, e.Unscanned)
 	for _, r := range results {
 		if r.Fault == mail.FaultEngine {
 			return fmt.Errorf("%s was kept unscanned, and %s still can't be asked: %w", e.ID, r.Filter, r.Err)
 		}
 	}
-	for _, v := range o.house.policy.Load().scoring.Judge(results, m.Envelope.Recipients) {
+	for _, v := range p.scoring.Judge(results, m.Envelope.Recipients) {
 		if v.Class == mail.ClassVirus {
 			return Hint{fmt.Errorf("%s %w, found now: %s", e.ID, control.ErrVirus, v.Reason), "--virus releases it all the same"}
 		}

@@ -48,10 +48,45 @@ func openState(ctx context.Context, dir string) (*state, error) {
 		return nil, errors.Join(Hint{fmt.Errorf("%w %s", err, dir), "stop it first, or use the command while it runs: it then works through its control socket"}, lock.Close())
 	}
 	s := &state{dir, lock}
-	if err := s.checkVersion(); err != nil {
+	if err = s.checkVersion(); err == nil {
+		err = s.emptyTmp()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// emptyTmp removes what a crash left: nobody else is using the state.
+func (s *state) emptyTmp() error {
+	left, err := os.ReadDir(s.path("tmp"))
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.path("tmp"), e.Name())))
+	}
+	return err
+}
+
+// writeFile writes a small file that is there whole or not at all, whatever the
+// power does: half of one would keep Postern from starting again.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 func flock(ctx context.Context, f *os.File) error {
@@ -75,7 +110,7 @@ func (s *state) checkVersion() error {
 	path := s.path("VERSION")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return os.WriteFile(path, []byte(strconv.Itoa(stateVersion)+"\n"), 0o600)
+		return writeFile(path, []byte(strconv.Itoa(stateVersion)+"\n"))
 	}
 	if err != nil {
 		return err

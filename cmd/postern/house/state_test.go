@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/gateway/control"
 	"postern/gateway/mail"
 	"postern/quarantine"
 )
@@ -85,6 +86,12 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := h.gateway.Tell(t.Context(), "subject", "text"); err != nil {
 		t.Fatal(err)
 	}
+	// An original that is just being put has no sidecar yet, and is no entry.
+	for _, name := range []string{"quarantine/00/half.eml", "quarantine/00/half.json.new"} {
+		if err := os.WriteFile(h.state.path(name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var archive bytes.Buffer
 	if err := backup(t.Context(), h, &archive); err != nil {
 		t.Fatal(err)
@@ -98,9 +105,10 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Error("restored over a state without being told to")
 	}
 	elsewhere := testConfig(t)
-	half := archive.Bytes()[:archive.Len()/2]
-	if err := Restore(t.Context(), elsewhere.State, bytes.NewReader(half), false); err == nil {
-		t.Error("half a backup was restored")
+	for cut := 0; cut < archive.Len()-1024-2*512; cut += 512 + archive.Len()/512/20*512 { // between two files, too
+		if err := Restore(t.Context(), elsewhere.State, bytes.NewReader(archive.Bytes()[:cut]), false); err == nil {
+			t.Errorf("%d of %d octets of a backup were restored", cut, archive.Len())
+		}
 	}
 	if err := Restore(t.Context(), elsewhere.State, bytes.NewReader([]byte("no backup")), false); err == nil {
 		t.Error("anything was restored")
@@ -121,7 +129,54 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil || len(records) != 1 {
 		t.Errorf("records: %v, %v", records, err)
 	}
+	if kept, err := (office{there}).Kept(t.Context(), control.KeptQuery{}); err != nil || len(kept) != 1 {
+		t.Errorf("kept: %v, %v", kept, err)
+	}
 	if there.spool.Len() != waiting || waiting != 1 {
 		t.Errorf("%d wait, want %d", there.spool.Len(), waiting)
+	}
+}
+
+// What a crash left half done does not keep Postern from starting, and goes.
+func TestStateAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "tmp", "backup-1", "records.db")
+	if err := os.MkdirAll(filepath.Dir(left), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, []byte("large"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openState(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if list, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(list) != 0 {
+		t.Errorf("left in tmp: %v, %v", list, err)
+	}
+	for _, name := range []string{"", "VERSION", "lock", "tmp", "tls"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestWriteFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x")
+	for _, text := range []string{"one", "two"} {
+		if err := writeFile(file, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(file); string(got) != text || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, text)
+		}
+	}
+	if err := writeFile(filepath.Join(file, "y"), nil); err == nil {
+		t.Error("written into a file")
+	}
+	if list, _ := os.ReadDir(filepath.Dir(file)); len(list) != 1 {
+		t.Errorf("left behind: %v", list)
 	}
 }

@@ -26,10 +26,17 @@ type certificates struct {
 	own string // folder of the self-signed one
 	log *slog.Logger
 
-	mu                sync.Mutex
-	certificate, key  string // files
-	loaded            *tls.Certificate
-	changed, lookedAt time.Time
+	mu               sync.Mutex
+	certificate, key string // files
+	loaded           *tls.Certificate
+	seen             [2]stamp // of the files, when they were loaded
+	lookedAt         time.Time
+}
+
+// stamp is what tells one version of a file from another.
+type stamp struct {
+	changed time.Time
+	size    int64
 }
 
 // lookAgain is how often, at most, the files are looked at.
@@ -62,6 +69,7 @@ func (cs *certificates) configure(c *config.Config) error {
 			}
 		}
 	}
+	seen := stamps(certificate, key) // before they are read: what changes meanwhile is read again
 	loaded, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		return fmt.Errorf("tls: %w", err)
@@ -69,7 +77,7 @@ func (cs *certificates) configure(c *config.Config) error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.certificate, cs.key, cs.loaded = certificate, key, &loaded
-	cs.changed, cs.lookedAt = newest(certificate, key), time.Now()
+	cs.seen, cs.lookedAt = seen, time.Now()
 	return nil
 }
 
@@ -91,8 +99,8 @@ func (cs *certificates) current() *tls.Certificate {
 		return cs.loaded
 	}
 	cs.lookedAt = time.Now()
-	changed := newest(cs.certificate, cs.key)
-	if changed.Equal(cs.changed) {
+	seen := stamps(cs.certificate, cs.key)
+	if seen == cs.seen {
 		return cs.loaded
 	}
 	loaded, err := tls.LoadX509KeyPair(cs.certificate, cs.key)
@@ -102,19 +110,20 @@ func (cs *certificates) current() *tls.Certificate {
 		cs.log.Warn("certificate changed but can't be read; the old one serves", "err", err)
 		return cs.loaded
 	}
-	cs.loaded, cs.changed = &loaded, changed
+	cs.loaded, cs.seen = &loaded, seen
 	cs.log.Info("certificate reloaded", "file", cs.certificate)
 	return cs.loaded
 }
 
-// newest is when the later one of the files changed.
-func newest(files ...string) (t time.Time) {
-	for _, file := range files {
-		if info, err := os.Stat(file); err == nil && info.ModTime().After(t) {
-			t = info.ModTime()
+// stamps are those of both files: either may be older than the other, before and
+// after a change.
+func stamps(certificate, key string) (s [2]stamp) {
+	for i, file := range []string{certificate, key} {
+		if info, err := os.Stat(file); err == nil {
+			s[i] = stamp{info.ModTime().Round(0).UTC(), info.Size()}
 		}
 	}
-	return t
+	return s
 }
 
 // selfSign makes a certificate that encrypts, and proves nothing: senders' MTAs
@@ -149,5 +158,5 @@ func selfSign(hostname, certificate, key string) error {
 }
 
 func writePEM(path, kind string, der []byte) error {
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
