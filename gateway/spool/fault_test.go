@@ -98,7 +98,10 @@ func TestFaultInUpdate(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					m := newMemFS()
 					var l listener
-					s := openOn(t, m, schedule(1), func(c *Config) { c.Alarm = l.hear })
+					var s *Spool
+					s = openOn(t, m, schedule(1), func(c *Config) {
+						c.Alarm = func(text string) { l.hear(text); s.Len() } // who hears it may ask
+					})
 					put(t, s, itemOf("a", "1@x.example", "2@x.example"))
 					part := "a.state"
 					if op == "syncdir" {
