@@ -206,3 +206,39 @@ func TestUnknownFiles(t *testing.T) {
 	equal(t, "left", m.files("/spool/items"), []string{"/spool/items/00/README", "/spool/items/00/UPPER.mail"})
 	equal(t, "tmp", m.files("/spool/tmp"), []string{})
 }
+
+// Somebody copied files about by hand. What lies in the wrong shard is never
+// attempted, not even beside the right one, and no reason to refuse the start.
+func TestWrongShard(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		m, right := three(t)
+		file, _ := m.walk(right)
+		wrong := "/spool/items/00/bad.mail"
+		if right == wrong {
+			wrong = "/spool/items/01/bad.mail"
+		}
+		state := strings.TrimSuffix(wrong, ".mail") + ".state"
+		for _, p := range []string{wrong, state} {
+			if _, err := m.Create(p); err != nil {
+				t.Fatal(err)
+			}
+			m.patch(p, func([]byte) []byte { return file.data })
+		}
+		want := 3
+		if alone {
+			if err := m.Remove(right); err != nil {
+				t.Fatal(err)
+			}
+			want = 2
+		}
+		var l listener
+		s := openOn(t, m, func(c *Config) { c.Alarm = l.hear })
+		equal(t, "items", s.Len(), want)
+		equal(t, "alarms", len(l.heard()), 2)
+		for _, p := range []string{wrong, state} {
+			if _, err := m.walk(p); err != nil {
+				t.Errorf("gone: %v", err)
+			}
+		}
+	}
+}

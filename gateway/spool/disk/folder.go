@@ -285,22 +285,28 @@ func (d *Folder) scanShard(dir string, found func(*Record)) error {
 	if err != nil {
 		return fmt.Errorf("read spool folder: %w", err)
 	}
-	items := make(map[string]bool)
+	// An item in another shard is nobody's: under its ID another file is opened,
+	// or none. It stays, and keeps the others from nothing.
+	items := make(map[string]bool) // by ID: true where it lies in its shard
 	for _, name := range names {
 		if id, ok := strings.CutSuffix(name, itemSuffix); ok && mail.ValidID(id) {
-			items[id] = true
+			items[id] = d.shard(id) == dir
 		}
 	}
 	for _, name := range names {
 		id, isState := strings.CutSuffix(name, stateSuffix)
+		_, known := items[id]
 		switch {
-		case isState && mail.ValidID(id) && !items[id]:
+		case isState && mail.ValidID(id) && !known:
 			d.discard(filepath.Join(dir, name))
 		case !items[id] && !items[strings.TrimSuffix(name, itemSuffix)]:
 			d.Alarm("unknown file in the spool: "+filepath.Join(dir, name), nil)
 		}
 	}
-	for id := range items {
+	for id, ours := range items {
+		if !ours {
+			continue
+		}
 		if err := d.examine(id, found); err != nil {
 			return err
 		}
