@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"postern/gateway/compose"
@@ -291,7 +293,18 @@ func (p *passage) inside(r mail.Reply) mail.Reply {
 	if len(text) > 400 {
 		text = text[:400]
 	}
-	return mail.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: "(" + p.message.ID + ") " + text}
+	return mail.Reply{Code: r.Code, Enhanced: enhanced(r), Text: "(" + p.message.ID + ") " + text}
+}
+
+// enhanced is the reply's enhanced code. We offer ENHANCEDSTATUSCODES, so there
+// must be one, and of the reply's own class (RFC 2034, section 4), whatever the
+// inside left out.
+func enhanced(r mail.Reply) string {
+	class := strconv.Itoa(r.Code / 100)
+	if strings.HasPrefix(r.Enhanced, class+".") {
+		return r.Enhanced
+	}
+	return class + ".0.0"
 }
 
 // takeOver makes ours what the next hops have not taken: it is on disk, or

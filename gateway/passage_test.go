@@ -87,6 +87,17 @@ func TestInsideWords(t *testing.T) {
 	}
 }
 
+// A reply of ours has an enhanced code of its own class, whatever the inside's has.
+func TestEnhancedCode(t *testing.T) {
+	for inside, want := range map[string]string{
+		"550 5.1.1 no": "550 5.1.1 (", "550 no": "550 5.0.0 (", "550 4.2.2 no": "550 5.0.0 (", "451 no": "451 4.0.0 (", "451 4.3.0 no": "451 4.3.0 (",
+	} {
+		w := newWorld(t, "one.example")
+		w.hops["one.example"].answer(".", inside)
+		w.want(inside, w.send("a@sender.example", "b@one.example"), want)
+	}
+}
+
 // "The inside down": the sender is told 250 only when the message is on disk, and
 // it is delivered when the inside is back.
 func TestDownAndBack(t *testing.T) {

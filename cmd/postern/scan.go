@@ -114,7 +114,8 @@ func (q scanCommand) envelope() (m mail.Message, err error) {
 		m.Client.Addr = netip.AddrPortFrom(ip, 0)
 	}
 	m.Client.HELO, m.Client.ESMTP = q.HELO, true
-	if m.Envelope.ReversePath, err = mail.ParseAddress(q.From); err != nil {
+	from := strings.TrimSuffix(strings.TrimPrefix(q.From, "<"), ">") // "<>" is the null reverse-path
+	if m.Envelope.ReversePath, err = mail.ParseAddress(from); err != nil {
 		return m, fmt.Errorf("--from %q: %w", q.From, err)
 	}
 	for _, text := range q.Rcpt {

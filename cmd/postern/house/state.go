@@ -37,8 +37,10 @@ func openState(ctx context.Context, dir string) (*state, error) {
 		}
 	}
 	// A folder that was there before may be open to others: it holds their mail.
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state: %w", err)
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm() != 0o700 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("state: %w", err)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
