@@ -59,7 +59,9 @@ func (Machine) Create(path string) (WriteFile, error) {
 }
 
 func (Machine) Open(path string) (ReadFile, error) {
-	f, err := os.Open(path)
+	// A pipe that somebody put there must not hold the start: to read from it is
+	// an error then.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
