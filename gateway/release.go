@@ -31,6 +31,9 @@ func (g *Gateway) Release(ctx context.Context, m *mail.Message) (done []mail.Del
 				it.Recipients = append(it.Recipients, o.Recipient)
 				it.Held = it.Held || o.Status == relay.Waiting
 				it.LastReply, it.NextHop = o.Reply.String(), o.NextHop
+				if o.Status == relay.Later {
+					it.Next = time.Now().Add(s.Domains[it.Route].Retry) // as in spoolRest
+				}
 				d.Reply = "waits in the queue: " + d.Reply
 				waits = append(waits, d)
 			default:

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postern/cmd/postern/config"
 	"postern/gateway/control"
 	"postern/gateway/mail"
@@ -74,6 +76,9 @@ func openDoors(h *House) (*Doors, error) {
 		return nil, err
 	}
 	d.server = smtpd.New(d.smtpConfig(h.config), h.gateway.NewSession)
+	h.board.Registry().MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postern_connections", Help: "SMTP connections that are open.",
+	}, func() float64 { return float64(d.server.Connections()) }))
 	d.server.Log = h.log
 	d.server.Refused = func(client netip.AddrPort, reply mail.Reply, reason string) {
 		now := time.Now()
