@@ -5,12 +5,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"postern/filters/filtertest"
 	"postern/gateway/mail"
@@ -21,32 +17,7 @@ var update = flag.Bool("update", false, "write the .want files anew, to be read 
 // TestCases holds each testdata/*.eml against its .want: one line a result,
 // "symbol path (name) size claimed -> true digest: reason [evidence]".
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.eml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no cases", err)
-	}
-	for _, path := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".eml"), func(t *testing.T) {
-			eml, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := describe(check(t, Config{}, string(eml)))
-			wantPath := strings.TrimSuffix(path, ".eml") + ".want"
-			if *update {
-				if err := os.WriteFile(wantPath, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(wantPath)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Error(d)
-			}
-		})
-	}
+	filtertest.Cases(t, *update, func(t *testing.T, eml string) string { return describe(check(t, Config{}, eml)) })
 }
 
 // check runs the filter on a message whose line ends may be bare.

@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,37 +17,6 @@ import (
 	"postern/filters/filtertest"
 	"postern/gateway/mail"
 )
-
-// listen serves connections until the test ends.
-func listen(t testing.TB, network string, serve func(net.Conn)) string {
-	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	open.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				defer c.Close()
-				serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		open.Wait()
-	})
-	return network + ":" + l.Addr().String()
-}
 
 // readStream reads one INSTREAM as clamd does.
 func readStream(c net.Conn) ([]byte, error) {
@@ -103,14 +70,14 @@ func TestNew(t *testing.T) {
 }
 
 func TestContractWithFake(t *testing.T) {
-	address := listen(t, "unix", answers("stream: OK\x00"))
+	address := filtertest.Serve(t, "unix", answers("stream: OK\x00"))
 	filtertest.Run(t, func() filtertest.Filter { return newFilter(t, 0, address) })
 }
 
 // What clamd gets is the message, octet for octet, behind the preamble.
 func TestStream(t *testing.T) {
 	got := make(chan []byte, 1)
-	address := listen(t, "tcp", func(c net.Conn) {
+	address := filtertest.Serve(t, "tcp", func(c net.Conn) {
 		b, err := readStream(c)
 		if err != nil {
 			t.Error(err)
@@ -162,7 +129,7 @@ func TestFaults(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFilter(t, 0, listen(t, "tcp", test.serve))
+			f := newFilter(t, 0, filtertest.Serve(t, "tcp", test.serve))
 			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(test.size)}, nil)
 			if err == nil || len(results) != 0 {
 				t.Fatalf("no error, but %v", results)
@@ -193,7 +160,7 @@ func TestTooSlow(t *testing.T) {
 	}
 	addresses := make([]string, len(tests))
 	for i, test := range tests {
-		addresses[i] = listen(t, "tcp", test.serve)
+		addresses[i] = filtertest.Serve(t, "tcp", test.serve)
 	}
 	t.Cleanup(func() { close(over) })
 	for i, test := range tests {
@@ -213,7 +180,7 @@ func TestTooSlow(t *testing.T) {
 
 // Replies that come in pieces are replies.
 func TestSlowReply(t *testing.T) {
-	f := newFilter(t, 0, listen(t, "unix", func(c net.Conn) {
+	f := newFilter(t, 0, filtertest.Serve(t, "unix", func(c net.Conn) {
 		_, _ = readStream(c)
 		for _, part := range []string{"str", "eam: Eicar", "-Signature FOUND", "\x00"} {
 			_, _ = io.WriteString(c, part)
@@ -229,7 +196,7 @@ func TestSlowReply(t *testing.T) {
 // clamd hangs up in the middle of a message that is too long for it: what it said
 // before counts.
 func TestTooLong(t *testing.T) {
-	f := newFilter(t, 0, listen(t, "tcp", func(c net.Conn) {
+	f := newFilter(t, 0, filtertest.Serve(t, "tcp", func(c net.Conn) {
 		_, _ = io.CopyN(io.Discard, c, 100_000)
 		_, _ = io.WriteString(c, "INSTREAM size limit exceeded. ERROR\x00")
 	}))
@@ -242,7 +209,7 @@ func TestTooLong(t *testing.T) {
 
 // A message that clamd dies of twice is a result, for policy to hold it.
 func TestUnscannable(t *testing.T) {
-	f := newFilter(t, 0, listen(t, "tcp", answers("")))
+	f := newFilter(t, 0, filtertest.Serve(t, "tcp", answers("")))
 	m := filtertest.Message("deadly")
 	if results, err := f.Check(t.Context(), m, nil); err == nil {
 		t.Fatalf("the first time: %v", results)
@@ -273,7 +240,7 @@ func (u unreadable) WriteTo(w io.Writer) (int64, error) {
 // it ended.
 func TestContentFails(t *testing.T) {
 	for _, c := range []mail.Content{cutOff{mail.Bytes("a part")}, cutOff{}, unreadable{100}} {
-		f := newFilter(t, 0, listen(t, "unix", func(c net.Conn) {
+		f := newFilter(t, 0, filtertest.Serve(t, "unix", func(c net.Conn) {
 			if b, err := readStream(c); err == nil {
 				t.Errorf("clamd got a whole message: %q", b)
 			}
@@ -286,7 +253,7 @@ func TestContentFails(t *testing.T) {
 }
 
 func TestSecondAddress(t *testing.T) {
-	f := newFilter(t, 0, "unix:/nowhere/clamd", listen(t, "tcp", answers("stream: OK\x00")))
+	f := newFilter(t, 0, "unix:/nowhere/clamd", filtertest.Serve(t, "tcp", answers("stream: OK\x00")))
 	for range 5 {
 		if results, err := f.Check(t.Context(), filtertest.Message("x"), nil); err != nil || results != nil {
 			t.Errorf("%v, %v", results, err)
@@ -295,7 +262,7 @@ func TestSecondAddress(t *testing.T) {
 }
 
 func TestVersionAndPing(t *testing.T) {
-	f := newFilter(t, 0, listen(t, "unix", func(c net.Conn) {
+	f := newFilter(t, 0, filtertest.Serve(t, "unix", func(c net.Conn) {
 		b := make([]byte, 100)
 		n, _ := c.Read(b)
 		reply := map[string]string{
@@ -321,7 +288,7 @@ func TestVersionAndPing(t *testing.T) {
 
 func TestPingAndVersionFail(t *testing.T) {
 	for _, reply := range []string{"", "PANG\x00", "PONG", "UNKNOWN COMMAND\x00"} {
-		f := newFilter(t, 0, listen(t, "unix", func(c net.Conn) {
+		f := newFilter(t, 0, filtertest.Serve(t, "unix", func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 100))
 			_, _ = io.WriteString(c, reply)
 		}))
@@ -349,7 +316,7 @@ func TestReadReplyLimit(t *testing.T) {
 }
 
 func TestCancelledDuringScan(t *testing.T) {
-	f := newFilter(t, 0, listen(t, "unix", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
+	f := newFilter(t, 0, filtertest.Serve(t, "unix", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
 	began := time.Now()

@@ -5,12 +5,8 @@ import (
 	"encoding/base64"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"postern/filters/filtertest"
 	"postern/gateway/mail"
@@ -23,35 +19,13 @@ var update = flag.Bool("update", false, "write the .want files anew, to be read 
 // scanner takes the files for what they are about; .base64 and .qp behind the
 // name for their encoded forms.
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.eml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no cases", err)
-	}
-	for _, path := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".eml"), func(t *testing.T) {
-			eml, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got strings.Builder
-			for _, r := range check(t, filtertest.Message(expand(string(eml)))) {
-				got.WriteString(strings.TrimSpace(r.Symbol+" "+r.Evidence) + "\n")
-			}
-			wantPath := strings.TrimSuffix(path, ".eml") + ".want"
-			if *update {
-				if err := os.WriteFile(wantPath, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(wantPath)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got.String()); d != "" {
-				t.Error(d)
-			}
-		})
-	}
+	filtertest.Cases(t, *update, func(t *testing.T, eml string) string {
+		var got strings.Builder
+		for _, r := range check(t, filtertest.Message(expand(eml))) {
+			got.WriteString(strings.TrimSpace(r.Symbol+" "+r.Evidence) + "\n")
+		}
+		return got.String()
+	})
 }
 
 // expand writes line ends as mail has them, and the test strings.

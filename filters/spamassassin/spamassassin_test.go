@@ -9,10 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,37 +18,6 @@ import (
 	"postern/filters/filtertest"
 	"postern/gateway/mail"
 )
-
-// listen serves connections until the test ends.
-func listen(t testing.TB, network string, serve func(net.Conn)) string {
-	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	open.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				defer c.Close()
-				serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		open.Wait()
-	})
-	return network + ":" + l.Addr().String()
-}
 
 // readRequest reads a request as spamd does: its head by lines, and a message
 // that has to be as long as the head says, up to the half-close.
@@ -119,7 +86,7 @@ func TestNew(t *testing.T) {
 }
 
 func TestContractWithFake(t *testing.T) {
-	address := listen(t, "unix", answers(nothing))
+	address := filtertest.Serve(t, "unix", answers(nothing))
 	filtertest.Run(t, func() filtertest.Filter { return newFilter(t, Config{Addresses: []string{address}}) })
 }
 
@@ -134,7 +101,7 @@ func TestRequest(t *testing.T) {
 		var head []string
 		var message string
 		got := make(chan error, 1)
-		address := listen(t, network, func(c net.Conn) {
+		address := filtertest.Serve(t, network, func(c net.Conn) {
 			var err error
 			head, message, err = readRequest(c)
 			_, _ = io.WriteString(c, nothing)
@@ -207,7 +174,7 @@ func TestNoClientNoTrace(t *testing.T) {
 // That the client has no name counts only where it was looked for.
 func TestReverse(t *testing.T) {
 	response := "SPAMD/1.1 0 EX_OK\r\nSpam: False ; 3.4 / 5.0\r\n\r\n---- ---- ----\n 2.4 RDNS_NONE no rDNS\n 1.0 OTHER x\n"
-	address := listen(t, "unix", answers(response))
+	address := filtertest.Serve(t, "unix", answers(response))
 	none := func(context.Context, netip.Addr) (string, error) { return "", nil }
 	fails := func(context.Context, netip.Addr) (string, error) { return "", errors.New("no answer") }
 	for _, test := range []struct {
@@ -226,7 +193,7 @@ func TestReverse(t *testing.T) {
 // Of a long message the beginning is shown, and that is said.
 func TestMaxSize(t *testing.T) {
 	sizes := make(chan int, 1)
-	address := listen(t, "tcp", func(c net.Conn) {
+	address := filtertest.Serve(t, "tcp", func(c net.Conn) {
 		_, message, err := readRequest(c)
 		if err != nil {
 			t.Error(err)
@@ -278,7 +245,7 @@ func TestFaults(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFilter(t, Config{Addresses: []string{listen(t, "tcp", test.serve)}, MaxSize: 20_000_000})
+			f := newFilter(t, Config{Addresses: []string{filtertest.Serve(t, "tcp", test.serve)}, MaxSize: 20_000_000})
 			results, err := f.Check(t.Context(), &mail.Message{Content: filtertest.Repeated(test.size)}, nil)
 			if err == nil || len(results) != 0 {
 				t.Fatalf("no error, but %v", results)
@@ -302,7 +269,7 @@ func TestTooSlow(t *testing.T) {
 	}
 	addresses := make([]string, len(tests))
 	for i, test := range tests {
-		addresses[i] = listen(t, "unix", test.serve)
+		addresses[i] = filtertest.Serve(t, "unix", test.serve)
 	}
 	t.Cleanup(func() { close(over) })
 	for i, test := range tests {
@@ -323,7 +290,7 @@ func TestUnscannable(t *testing.T) {
 		name, response string
 		times          int // until it is known
 	}{{"refused", "SPAMD/1.0 65 EX_DATAERR\r\n\r\n", 1}, {"dies", "", 2}, {"timed out inside", "SPAMD/1.0 79 Timeout: 300 s\r\n\r\n", 2}} {
-		f := newFilter(t, Config{Addresses: []string{listen(t, "unix", answers(test.response))}})
+		f := newFilter(t, Config{Addresses: []string{filtertest.Serve(t, "unix", answers(test.response))}})
 		m := filtertest.Message("deadly")
 		for i := range 3 {
 			results, err := f.Check(t.Context(), m, nil)
@@ -353,7 +320,7 @@ func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("dis
 
 func TestContentFails(t *testing.T) {
 	for _, c := range []mail.Content{cutOff{mail.Bytes("a part")}, cutOff{}, unreadable{100}} {
-		f := newFilter(t, Config{Addresses: []string{listen(t, "unix", func(c net.Conn) {
+		f := newFilter(t, Config{Addresses: []string{filtertest.Serve(t, "unix", func(c net.Conn) {
 			if _, b, err := readRequest(c); err == nil {
 				t.Errorf("spamd got a whole message: %q", b)
 			}
@@ -370,7 +337,7 @@ func TestPing(t *testing.T) {
 		"SPAMD/1.5 0 PONG\r\n": true, "SPAMD/1.5 0 PONG": false, "": false, "SPAMD/1.5 0 PANG\r\n": false,
 		"SPAMD/1.5 1 PONG\r\n": false, "PONG\r\n": false, strings.Repeat("a", maxLine+1): false,
 	} {
-		f := newFilter(t, Config{Addresses: []string{listen(t, "unix", answers(response))}})
+		f := newFilter(t, Config{Addresses: []string{filtertest.Serve(t, "unix", answers(response))}})
 		if err := f.Ping(t.Context()); (err == nil) != good {
 			t.Errorf("%.40q: %v", response, err)
 		}
